@@ -1,0 +1,1 @@
+"""The BPF type format: read, query, build, print as C, CO-RE matching."""

@@ -1,0 +1,1 @@
+"""Loads an object, attaches its probes, drains its events."""

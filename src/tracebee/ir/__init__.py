@@ -1,0 +1,1 @@
+"""The SSA intermediate representation, its passes, and code generation."""

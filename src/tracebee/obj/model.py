@@ -1,0 +1,134 @@
+"""The BPF object that every front end makes and every engine runs.
+
+It is plain data, the same on every machine: what depends on the running kernel (file descriptors,
+BTF ids, field offsets) stays symbolic in relocations until an engine loads it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tracebee.isa.insn import Insn
+
+
+class MapDef(NamedTuple):
+    """A map to create: the fields of ``union bpf_attr`` for BPF_MAP_CREATE, by name.
+
+    Sizes are in bytes. ``max_entries`` 0 means the engine's choice (ring buffers, per-CPU counts).
+    ``contents`` is the initial value of element 0 of a data-section array (``.rodata`` and so on).
+    """
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+    key_type_id: int = 0
+    value_type_id: int = 0
+    inner: MapDef | None = None
+    values: tuple[tuple[int, str], ...] = ()  # static (index, program or map name) contents
+    pinning: str | None = None
+    numa_node: int | None = None
+    extra: int = 0
+    contents: bytes | None = None
+    frozen: bool = False  # read-only for programs and frozen after loading (.rodata)
+
+
+class RelocKind:
+    """What a relocation puts into its instruction."""
+
+    MAP = "map"  # lddw: the map's file descriptor
+    DATA = "data"  # lddw: address of a byte in a data-section map's value; addend is the offset
+    FUNC = "func"  # lddw: address of a BPF function (a callback)
+    CALL = "call"  # call: another function of this object
+    KFUNC = "kfunc"  # call: a kernel function by name
+    KSYM = "ksym"  # lddw: a typed kernel variable by name
+    CORE = "core"  # immediate or offset: a CO-RE value; ``core`` says which
+
+
+class CoreReloc(NamedTuple):
+    """A CO-RE relocation against a kernel type, by name (``struct bpf_core_relo``).
+
+    :param kind: a value of the kernel's ``enum bpf_core_relo_kind``.
+    :param type_name: root type as C writes it: ``struct task_struct``, ``union u``, ``enum e``, ``u64``.
+    :param access: member path such as ``se.vruntime`` or ``comm[0]``; an enumerator's name for enum
+        kinds; empty for type kinds.
+    :param type_id: BTF id of the root type in the object's own BTF, 0 when there is none: the
+        local type against which the names are matched. A script's relocations carry 0 and are
+        resolved by name alone; the ELF writer makes local BTF for them.
+    :param spec: the access string in ``.BTF.ext`` form (``0:1:2``) when it came from an ELF file.
+    """
+
+    kind: int
+    type_name: str
+    access: str
+    type_id: int = 0
+    spec: str = ""
+
+
+class Reloc(NamedTuple):
+    """One relocation: ``at`` is the Insn's position in ``Function.insns`` (not a slot number)."""
+
+    at: int
+    kind: str
+    symbol: str
+    addend: int = 0
+    core: CoreReloc | None = None
+    weak: bool = False
+
+
+class LineInfo(NamedTuple):
+    """The source place of an instruction and of those after it, up to the next LineInfo."""
+
+    at: int
+    file: str
+    text: str
+    line: int
+    column: int
+
+
+class Function(NamedTuple):
+    """A compiled function. Jumps inside are already resolved; calls to others are relocations."""
+
+    name: str
+    insns: tuple[Insn, ...]
+    relocs: tuple[Reloc, ...] = ()
+    lines: tuple[LineInfo, ...] = ()
+    type_id: int = 0  # BTF_KIND_FUNC in the object's BTF, 0 when it has none
+    args: int = 1
+    is_global: bool = False
+
+
+class ProgramDef(NamedTuple):
+    """A program: an entry function plus how it is typed and where its section says it attaches.
+
+    ``section`` is libbpf's spelling (``kprobe/vfs_read``, ``tracepoint/sched/sched_switch``);
+    functions reached by CALL and FUNC relocations are found in ``Object.functions``.
+    """
+
+    function: Function
+    section: str
+    type: int
+    expected_attach_type: int = 0
+    flags: int = 0
+    attach_target: str = ""  # kernel function or type for fentry, fexit, tp_btf, iter, lsm, struct_ops
+    autoload: bool = True
+
+    @property
+    def name(self) -> str:
+        """The program's name, its entry function's."""
+        return self.function.name
+
+
+class Object(NamedTuple):
+    """Everything of one loadable object. Orders are as the source has them."""
+
+    name: str
+    license: str
+    maps: tuple[MapDef, ...]
+    programs: tuple[ProgramDef, ...]
+    functions: tuple[Function, ...] = ()
+    btf: bytes = b""
+    version: int = 0
+    metadata: bytes = b""  # a script's formats and map types, as JSON (lang.script)

@@ -1,0 +1,1 @@
+"""Ready scripts, every one runnable by name."""

@@ -1,0 +1,1 @@
+"""The BPF runtime in user space: verifier, interpreter, JIT, maps, helpers."""
