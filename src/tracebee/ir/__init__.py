@@ -1,1 +1,25 @@
-"""The SSA intermediate representation, its passes, and code generation."""
+"""SSA intermediate representation: what front ends write, its passes, and code generation to ``isa``."""
+
+from __future__ import annotations
+
+from tracebee.ir.builder import Builder
+from tracebee.ir.types import CTX, FUNC, I64, KERNEL, MAP, MAP_VALUE, MEM, STACK, VOID
+from tracebee.ir.value import Block, Function, Local, Module, Value
+
+__all__ = [
+    "CTX",
+    "FUNC",
+    "I64",
+    "KERNEL",
+    "MAP",
+    "MAP_VALUE",
+    "MEM",
+    "STACK",
+    "VOID",
+    "Block",
+    "Builder",
+    "Function",
+    "Local",
+    "Module",
+    "Value",
+]
