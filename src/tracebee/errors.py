@@ -42,7 +42,7 @@ class TracebeeError(Exception):
         return self.message if self.hint is None else f"{self.message}\n  hint: {self.hint}"
 
 
-class Diagnostic(TracebeeError):
+class Diagnostic(TracebeeError):  # noqa: N818 - the compilers' word for it
     """One finding about a script at a place; ``severity`` is ``error`` or ``warning``."""
 
     def __init__(

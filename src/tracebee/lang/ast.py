@@ -81,7 +81,7 @@ class Boolean(Expr):
 
 
 class String(Expr):
-    """A string literal with its escapes resolved; one character per byte (latin-1 for ``\\xnn``)."""
+    """A string literal with its escapes resolved; one character per byte, as in latin-1."""
 
     __slots__ = fields = ("value",)
     value: str

@@ -1,0 +1,156 @@
+"""What tests may ask of a machine, and the record of which ran where.
+
+A test states its needs with ``@pytest.mark.needs("bpf", "gcc")``. It runs in the first environment that
+meets them: this machine, or the guest kernel, for which the runner (tests/run.py) collects what
+was left. Each need is probed for, never assumed from a version.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _root() -> bool:
+    return os.geteuid() == 0
+
+
+@functools.cache
+def _bpf() -> bool:
+    """bpf(2) answers: BPF_PROG_GET_NEXT_ID works, or says there is no program."""
+    if not _root():
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+    attr = ctypes.create_string_buffer(128)
+    return bool(libc.syscall(number, 11, attr, 12) == 0 or ctypes.get_errno() == 2)
+
+
+def _kernel_function(name: str) -> bool:
+    with open("/proc/kallsyms") as symbols:
+        return any(line.split()[2] == name for line in symbols)
+
+
+def _fentry() -> bool:
+    """Whether the kernel has the trampolines fentry needs (function tracing compiled in and allowed)."""
+    return _kprobe() and _kernel_function("register_ftrace_direct")
+
+
+def _kprobe() -> bool:
+    return _bpf() and os.path.exists("/sys/bus/event_source/devices/kprobe/type")
+
+
+def _tool(*names: str) -> Callable[[], bool]:
+    return lambda: all(shutil.which(n, path=os.environ["PATH"] + ":/usr/sbin:/sbin") for n in names)
+
+
+NEEDS: dict[str, Callable[[], bool]] = {
+    "root": _root,
+    "bpf": _bpf,
+    "kprobe": _kprobe,
+    "kprobe_multi": lambda: _kprobe() and _kernel_function("bpf_kprobe_multi_link_attach"),
+    "fentry": _fentry,
+    "uprobe_multi": lambda: _bpf() and _kernel_function("bpf_uprobe_multi_link_attach"),
+    "module_btf": lambda: _bpf() and len(os.listdir("/sys/kernel/btf")) > 1,
+    "btf": lambda: os.path.exists("/sys/kernel/btf/vmlinux"),
+    "hardware": lambda: _bpf() and os.path.exists("/sys/bus/event_source/devices/cpu/events"),
+    "no_hardware": lambda: _bpf() and not os.path.exists("/sys/bus/event_source/devices/cpu/events"),
+    "no_kprobe": lambda: _bpf() and not _kprobe(),
+    "unprivileged": _root,  # the test drops to nobody itself: that takes root to begin with
+    "x86_64": lambda: os.uname().machine == "x86_64",
+    "guest": lambda: "TRACEBEE_GUEST" in os.environ,
+    "bpftrace": _tool("bpftrace"),
+    "bpftool": _tool("bpftool"),
+    "clang": _tool("clang"),
+    "gcc": _tool("gcc"),
+    "gdb": _tool("gdb"),
+    "strace": _tool("strace"),
+    "ltrace": _tool("ltrace"),
+    "tcpdump": _tool("tcpdump"),
+    "sdt": lambda: os.path.exists("/usr/include/sys/sdt.h"),
+    "qemu_aarch64": _tool("qemu-aarch64", "aarch64-linux-gnu-gcc"),
+}
+_met: dict[str, bool] = {}
+
+
+def met(need: str) -> bool:
+    """Whether this machine has the thing named; probed once."""
+    if need not in _met:
+        _met[need] = NEEDS[need]()
+    return _met[need]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", help="write the outcome of every test to this JSON file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(*names): what the test needs of the machine (see conftest.NEEDS)"
+    )
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    path = config.getoption("--record")
+    if path:
+        config.pluginmanager.register(Recorder(Path(path)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in item.iter_markers("needs"):
+            unknown = [n for n in marker.args if n not in NEEDS]
+            if unknown:
+                raise pytest.UsageError(
+                    f"{item.nodeid} needs {unknown[0]!r}, which tests/conftest.py does not know"
+                )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    missing = [n for marker in item.iter_markers("needs") for n in marker.args if not met(n)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+class Recorder:
+    """Writes {node id: outcome} when the run ends; a skip inside a test body counts as skipped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.outcomes: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes[report.nodeid] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        self.path.write_text(json.dumps(self.outcomes))
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_descriptors() -> Iterator[None]:
+    """A test leaves no more BPF or perf file descriptors open than it found."""
+    before = _kernel_descriptors()
+    yield
+    left = _kernel_descriptors() - before
+    assert not left, f"left open: {sorted(left)}"
+
+
+def _kernel_descriptors() -> set[tuple[str, str]]:
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if target.startswith(
+            ("anon_inode:bpf", "anon_inode:[perf_event]", "anon_inode:bpf_link", "anon_inode:btf")
+        ):
+            found.add((fd, target))
+    return found
