@@ -15,8 +15,15 @@ from tracebee.obj.model import Object
 # without "@", the nameless one "AT").
 EVENTS = "events"  # ring buffer: records of Action.layout behind a header {u32 action, u32 0}
 LOST = "lost"  # per-CPU array of u64, one per LostCause
-STACKS = "stacks"  # BPF_MAP_TYPE_STACK_TRACE; a stack key's id indexes it, or, negated, STACKS_MORE
-STACKS_MORE = "stacks_more"  # hash: whole stack -> s64 id, for stacks whose STACKS bucket was taken
+# A stack key's id: >= 0 indexes STACKS (``stacks_name(frames)``: one map per number of frames asked
+# for); < 0 is the value of one entry of STACKS_MORE, whose key is the stack; NO_STACK says that
+# there was none (a kernel thread's user stack) or no room.
+STACKS = "stacks"  # BPF_MAP_TYPE_STACK_TRACE: MAX_FRAMES addresses, of kernel and user stacks
+STACKS_MORE = "stacks_more"  # hash: whole stack (MAX_FRAMES u64, zero-padded) -> s64 id
+NO_STACK = -(1 << 63)
+MAX_FRAMES = 127
+SCALARS = "scalars"  # data-section map of the values of maps without a key, see MapInfo
+RODATA = "rodata"  # data-section map of constants
 SCRATCH = "scratch"  # per-CPU array, one element per program: objects too large for the BPF stack
 
 
@@ -41,9 +48,22 @@ class Attachment(NamedTuple):
 class Action(NamedTuple):
     """What user space does when an event record with this action's number arrives.
 
-    ``kind``: printf, print_value, print_map, clear, zero, exit, join, time, system, cat, errorf,
-    strftime, cgroup, runtime_error... ``layout`` is a tuple type for the record's payload, after
-    the 8-byte header; ``format`` the format string; ``args`` further constants by name (map, top, div).
+    ``layout`` is a tuple type for the record's payload after the 8-byte header (u32 action, u32 0),
+    ``format`` the format string, ``args`` further constants by name. ``kind`` is one of:
+
+    ==============  ========================================================================
+    printf          ``format`` with the payload's fields; so for errorf, warnf (a line and column
+                    go with it), cat (a path), system (a command)
+    print_value     the payload's one field
+    print_map       ``args``: map (with ``@``), top, div (0: not given)
+    print_key       one entry: ``args`` map; the payload's two fields are its key and value
+    clear, zero     ``args``: map
+    exit            the payload's one field is the exit code, a u8
+    join            ``args``: sep; payload: u64 number of strings, then an array of strings
+    time            ``format`` for strftime(3), of user space's clock
+    cgroup_path     never an action: a type; likewise strftime, ksym, usym
+    runtime_error   ``format`` is the message: a warning about this place of the script
+    ==============  ========================================================================
     """
 
     kind: str
@@ -55,7 +75,13 @@ class Action(NamedTuple):
 
 
 class MapInfo(NamedTuple):
-    """How a script's map prints: its name with ``@``, key type (None for a scalar map), value type."""
+    """How a script's map prints: its name with ``@``, key type (None for a scalar map), value type.
+
+    A scalar map with an aggregation is a per-CPU array of one element. Any other scalar map lies
+    in the data map ``map``: its value at byte ``scalar_index``, and in the 8 bytes before that a
+    u64 which is 0 until it is first set (and again when deleted): then there is nothing to print.
+    A keyed map's key of one integer has that integer's size; values of one integer take 8 bytes.
+    """
 
     name: str
     map: str  # MapDef.name in the object
@@ -75,3 +101,8 @@ class Script(NamedTuple):
     strings: tuple[str, ...]
     config: dict[str, Any]
     lost_causes: tuple[str, ...] = ()
+
+
+def stacks_name(frames: int) -> str:
+    """The name of the map that holds stacks cut off after ``frames`` frames."""
+    return STACKS if frames >= MAX_FRAMES else f"{STACKS}_{frames}"
