@@ -33,7 +33,8 @@ class Type(NamedTuple):
     record        a C struct or union: ``name`` is its C name, ``fields`` its members, ``size`` bytes
     tuple         ``fields`` one after another, aligned; names are "0", "1", ... or the given ones
     array         ``number`` times ``element``
-    enum          ``size`` bytes; ``name`` is the C name, printed as the enumerator where known
+    enum          ``size`` bytes; ``name`` is the C name, printed as the enumerator where known;
+                  ``fields`` are its enumerators, each with its value as ``offset``
     kstack        stack key, 16 bytes: s64 id, u64 0 (see lang.script.STACKS for the id);
                   ``name`` is the mode (bpftrace, perf, raw), ``number`` the frames asked for
     ustack        stack key, 16 bytes: s64 id, u32 tgid, u32 pid; ``name`` and ``number`` as kstack
