@@ -48,24 +48,22 @@ class Attachment(NamedTuple):
 class Action(NamedTuple):
     """What user space does when an event record with this action's number arrives.
 
-    ``layout`` is a tuple type for the record's payload after the 8-byte header (its offsets count
-    from the header's end), ``format`` the format string, ``args`` further constants by name.
+    ``layout`` is a tuple type for the record's payload after the 8-byte header (u32 action, u32 0),
+    ``format`` the format string, ``args`` further constants by name. ``kind`` is one of:
 
-    =============  ==========================================  ==================================
-    kind           fields of the payload                       format, args
-    =============  ==========================================  ==================================
-    printf         one per conversion                          format
-    errorf         one per conversion; goes to stderr          format
-    print_value    the value
-    print_map                                                  map (MapInfo.name), top, div
-    print_element  the key                                     map
-    clear, zero                                                map
-    exit           the exit code (or none: 0)
-    join           array of strings                            delim
-    time                                                       format, for strftime(3)
-    system, cat    one per conversion                          format, of the command or path
-    runtime_error  s64: a helper's return value                helper
-    =============  ==========================================  ==================================
+    ==============  ========================================================================
+    printf          ``format`` with the payload's fields; so for errorf, warnf (a line and column
+                    go with it), cat (a path), system (a command)
+    print_value     the payload's one field
+    print_map       ``args``: map (with ``@``), top, div (0: not given)
+    print_key       one entry: ``args`` map; the payload's two fields are its key and value
+    clear, zero     ``args``: map
+    exit            the payload's one field is the exit code, a u8
+    join            ``args``: sep; payload: u64 number of strings, then an array of strings
+    time            ``format`` for strftime(3), of user space's clock
+    cgroup_path     never an action: a type; likewise strftime, ksym, usym
+    runtime_error   ``format`` is the message: a warning about this place of the script
+    ==============  ========================================================================
     """
 
     kind: str
