@@ -75,7 +75,9 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "strace": _tool("strace"),
     "ltrace": _tool("ltrace"),
     "tcpdump": _tool("tcpdump"),
-    "sdt": lambda: os.path.exists("/usr/include/sys/sdt.h"),
+    "sdt": lambda: any(
+        os.path.exists(f"/usr/include/{d}sys/sdt.h") for d in ("", f"{os.uname().machine}-linux-gnu/")
+    ),
     "qemu_aarch64": _tool("qemu-aarch64", "aarch64-linux-gnu-gcc"),
 }
 _met: dict[str, bool] = {}
