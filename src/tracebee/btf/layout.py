@@ -1,0 +1,182 @@
+"""Sizes, alignments and members: how a type lies in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.btf import kinds
+from tracebee.btf.types import Field, Layout, Member, Type
+from tracebee.errors import DecodeError, SymbolError
+
+if TYPE_CHECKING:
+    from tracebee.btf.reader import Btf
+
+# Nested composites and arrays deeper than this are a loop.
+_MAX_DEPTH = 64
+_SIZED = frozenset(
+    {
+        kinds.BTF_KIND_INT,
+        kinds.BTF_KIND_STRUCT,
+        kinds.BTF_KIND_UNION,
+        kinds.BTF_KIND_ENUM,
+        kinds.BTF_KIND_ENUM64,
+        kinds.BTF_KIND_FLOAT,
+        kinds.BTF_KIND_DATASEC,
+    }
+)
+
+
+def pointer_size(btf: Btf) -> int:
+    """What ``long`` or ``unsigned long`` has; 8 where the types name neither (BPF's own size)."""
+    for name in ("long unsigned int", "unsigned long", "long int", "long"):
+        ids = btf.find_all(name, kinds.BTF_KIND_INT)
+        if ids:
+            return btf.type(ids[0]).size
+    return 8
+
+
+def size_of(btf: Btf, type_id: int) -> int:
+    """``sizeof`` a type in bytes."""
+    count = 1
+    for _ in range(_MAX_DEPTH):
+        record = btf.type(btf.resolve(type_id))
+        if record.kind in _SIZED:
+            return count * record.size
+        if record.kind == kinds.BTF_KIND_PTR:
+            return count * btf.pointer_size
+        if record.kind == kinds.BTF_KIND_ARRAY:
+            count *= record.nelems
+        elif record.kind != kinds.BTF_KIND_VAR:
+            return 0
+        type_id = record.type_id
+    raise DecodeError(f"{btf.name}: type {type_id} contains itself")
+
+
+def align_of(btf: Btf, type_id: int, known: dict[int, int]) -> int:
+    """Alignment in bytes; that of a struct is its members' largest, 1 when its layout shows packing.
+
+    :param known: alignments already found, by resolved id.
+    """
+    type_id = btf.resolve(type_id)
+    found = known.get(type_id)
+    if found is not None:
+        return found
+    # Stands while the members are looked at: valid types never come back here.
+    known[type_id] = 1
+    record = btf.type(type_id)
+    if record.kind in (kinds.BTF_KIND_ARRAY, kinds.BTF_KIND_VAR):
+        align = align_of(btf, record.type_id, known)
+    elif record.kind == kinds.BTF_KIND_PTR:
+        align = btf.pointer_size
+    elif record.kind in kinds.COMPOSITES:
+        align = _composite_align(btf, record, known)
+    else:
+        align = min(record.size, btf.pointer_size) or 1
+    known[type_id] = align
+    return align
+
+
+def _composite_align(btf: Btf, record: Type, known: dict[int, int]) -> int:
+    largest = 1
+    for member in record.members:
+        align = align_of(btf, member.type_id, known)
+        if not member.bit_size and member.bit_offset % (8 * align):
+            return 1
+        largest = max(largest, align)
+    return 1 if record.size % largest else largest
+
+
+def layout_of(btf: Btf, name: str | int) -> Layout:
+    """A struct's or union's layout by C name or id."""
+    type_id = btf.resolve(btf.find(name) if isinstance(name, str) else name)
+    record = btf.type(type_id)
+    if record.kind == kinds.BTF_KIND_FWD:
+        raise SymbolError(f"{btf.name_of(type_id)} is declared but not defined in {btf.name}")
+    if record.kind not in kinds.COMPOSITES:
+        raise SymbolError(f"{btf.name_of(type_id)} is not a struct or union")
+    return Layout(
+        type_id, record.kind, record.name, record.size, tuple(real_member(btf, m) for m in record.members)
+    )
+
+
+def real_member(btf: Btf, member: Member) -> Member:
+    """The member with its bit-field taken from an integer of odd width, as old compilers wrote it."""
+    if member.bit_size:
+        return member
+    record = btf.type(btf.resolve(member.type_id))
+    if record.kind == kinds.BTF_KIND_INT and record.bits and record.bits != 8 * record.size:
+        return Member(member.name, member.type_id, member.bit_offset + record.bit_offset, record.bits)
+    return member
+
+
+def fields_of(btf: Btf, struct_id: int) -> tuple[Field, ...]:
+    """Named members, those of anonymous members in their place."""
+    found: list[Field] = []
+    _flatten(btf, layout_of(btf, struct_id), 0, (0,), found)
+    return tuple(found)
+
+
+def _flatten(btf: Btf, layout: Layout, bits: int, indices: tuple[int, ...], found: list[Field]) -> None:
+    if len(indices) > _MAX_DEPTH:
+        raise DecodeError(f"{btf.name}: type {layout.id} contains itself")
+    for number, member in enumerate(layout.members):
+        here = (*indices, number)
+        if member.name:
+            found.append(Field(member.name, member.type_id, bits + member.bit_offset, member.bit_size, here))
+        elif btf.type(btf.resolve(member.type_id)).kind in kinds.COMPOSITES:
+            inner = layout_of(btf, member.type_id)
+            _flatten(btf, inner, bits + member.bit_offset, here, found)
+
+
+def member_at(btf: Btf, struct_id: int, path: str) -> Field:
+    """The member at a dotted path with constant array subscripts."""
+    place = Field("", struct_id, 0, 0, (0,))
+    for step in path.replace("[", ".[").split("."):
+        place = _element(btf, place, step) if step.startswith("[") else _member(btf, place, step)
+    return place
+
+
+def _member(btf: Btf, place: Field, name: str) -> Field:
+    record = btf.type(btf.resolve(place.type_id))
+    if record.kind not in kinds.COMPOSITES:
+        what = f"'{place.name}' is {btf.name_of(place.type_id)}" if place.name else btf.name_of(place.type_id)
+        raise SymbolError(f"{what}, which has no members (asked for '{name}')")
+    found = _search(btf, place.type_id, name, place.bit_offset, place.indices)
+    if found is None:
+        from tracebee.btf.suggest import near
+
+        names = [f.name for f in fields_of(btf, place.type_id)]
+        raise SymbolError(f"{btf.name_of(place.type_id)} has no field '{name}'", near(name, names))
+    return found
+
+
+def _search(btf: Btf, type_id: int, name: str, bits: int, indices: tuple[int, ...]) -> Field | None:
+    """The member called ``name``, direct ones before those of anonymous members."""
+    if len(indices) > _MAX_DEPTH:
+        raise DecodeError(f"{btf.name}: type {type_id} contains itself")
+    members = btf.type(btf.resolve(type_id)).members
+    for number, member in enumerate(members):
+        if member.name == name:
+            real = real_member(btf, member)
+            return Field(name, real.type_id, bits + real.bit_offset, real.bit_size, (*indices, number))
+    for number, member in enumerate(members):
+        if not member.name:
+            found = _search(btf, member.type_id, name, bits + member.bit_offset, (*indices, number))
+            if found is not None:
+                return found
+    return None
+
+
+def _element(btf: Btf, place: Field, step: str) -> Field:
+    text = step[1:-1]
+    if not (step.endswith("]") and text.isdecimal()):
+        raise SymbolError(f"'{step}' is not a constant subscript")
+    record = btf.type(btf.resolve(place.type_id))
+    if record.kind != kinds.BTF_KIND_ARRAY:
+        raise SymbolError(f"'{place.name}' is {btf.name_of(place.type_id)}, not an array")
+    number = int(text)
+    # A last member of zero elements has as many as there is memory.
+    if record.nelems and number >= record.nelems:
+        raise SymbolError(f"'{place.name}' has {record.nelems} elements, number {number} is not one of them")
+    bits = place.bit_offset + number * 8 * btf.size(record.type_id)
+    return Field(f"{place.name}{step}", record.type_id, bits, 0, (*place.indices, number))
