@@ -31,7 +31,8 @@ SCRIPTS = {
     "latency by thread": (
         "getppid",
         "tracepoint:raw_syscalls:sys_enter { @start[tid] = nsecs; } "
-        "tracepoint:raw_syscalls:sys_exit /@start[tid]/ { @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }",
+        "tracepoint:raw_syscalls:sys_exit /@start[tid]/ "
+        "{ @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }",
     ),
     "printf of opened files": (
         "open",

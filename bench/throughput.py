@@ -43,7 +43,7 @@ def _measure(command: tuple[str, ...], workload: str, folder: str) -> tuple[floa
         tracer.send_signal(signal.SIGINT)
         tracer.wait(30)
     text = output.read_bytes()
-    lines = len(re.findall(rb"^\d+ workload \d+$", text, re.M))
+    lines = len(re.findall(rb"^\d+ workload \d+$", text, re.MULTILINE))
     lost = sum(int(n) for n in re.findall(rb"[Ll]ost (\d+) events", text))
     if lines + lost != CALLS:
         print(f"  {command[0]}: {lines} delivered + {lost} reported lost is not {CALLS}")

@@ -7,7 +7,21 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tracebee"
 LAYERS = [
-    *("source", "errors", "isa", "btf", "obj", "kernel", "vm", "symbols", "stacks", "ir", "lang", "pyfront"),
+    *(
+        "source",
+        "errors",
+        "isa",
+        "elf",
+        "btf",
+        "obj",
+        "kernel",
+        "vm",
+        "symbols",
+        "stacks",
+        "ir",
+        "lang",
+        "pyfront",
+    ),
     *("cfront", "probes", "engine", "report", "api", "tools", "cli"),
 ]
 
