@@ -211,11 +211,19 @@ class TypeName(Node):
     array: list[int | None]
 
 
+class TypePointer(Node):
+    """A pointer to what TypeName cannot say: to an array (``int8[4] *``) or to a Typeof."""
+
+    __slots__ = fields = ("element", "pointers")
+    element: Node
+    pointers: int
+
+
 class Cast(Expr):
-    """``(type)operand``; ``operand`` may be a Tuple or an array."""
+    """``(type)operand``; ``target`` is a TypeName, TypePointer or Typeof, ``operand`` may be a Tuple."""
 
     __slots__ = fields = ("target", "operand")
-    target: TypeName
+    target: Node
     operand: Expr
 
 
@@ -427,14 +435,22 @@ class Macro(Node):
 
 
 class Config(Node):
-    """``config = { name = value; ... }``: pairs as (name, value, span) in source order."""
+    """``config = { name = value; ... }``: (name, value, span) in source order; names are the plain
+    lower-case ones, values those of ``lang.config.SETTINGS``.
+    """
 
     __slots__ = fields = ("settings",)
     settings: list[tuple[str, int | str | bool, Span]]
 
+    def __eq__(self, other: object) -> bool:
+        """Equality that ignores the settings' spans."""
+        return isinstance(other, Config) and [s[:2] for s in self.settings] == [s[:2] for s in other.settings]
+
+    __hash__ = None  # nodes are mutable
+
 
 class Import(Node):
-    """``import "path"``."""
+    """``import "path"``, at the top of a script or as a statement."""
 
     __slots__ = fields = ("path",)
     path: str
@@ -442,7 +458,8 @@ class Import(Node):
 
 class CDefinition(Node):
     """A C declaration of the preamble, as text: ``kind`` is ``struct``, ``union``, ``enum``, ``typedef``,
-    ``include``, ``define`` or another preprocessor directive.
+    ``include``, ``define`` or another preprocessor directive; ``inactive`` where an ``#if`` switched
+    it off. ``lang.cdefs`` reads them.
     """
 
     __slots__ = fields = ("kind", "text")
