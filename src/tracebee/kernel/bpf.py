@@ -1,0 +1,90 @@
+"""bpf(2): one function per call shape, raising errors that say what the number means here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee import uapi
+from tracebee.kernel.attr import ID, INFO, OBJECT
+from tracebee.kernel.syscall import address, syscall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tracebee.kernel.layout import Layout
+
+
+def bpf(command: int, attr: bytearray, what: str = "") -> int:
+    """Make the call, retrying when a signal interrupts it.
+
+    :param attr: the command's part of ``union bpf_attr``; the kernel may write to it.
+    :param what: the object concerned, as an error should name it: ``map 'start'``.
+    :returns: the call's result, a file descriptor for most commands that create or find something.
+    :raises KernelError, PrivilegeError: the call failed.
+    """
+    result = try_bpf(command, attr)
+    if result < 0:
+        from tracebee.kernel.explain import bpf_error  # only failures pay for it
+
+        raise bpf_error(command, -result, what)
+    return result
+
+
+def try_bpf(command: int, attr: bytearray) -> int:
+    """As :func:`bpf`, for callers to whom failure is an answer: returns the negative error number."""
+    while True:
+        result = syscall("bpf", command, address(attr), len(attr))
+        # EINTR: a signal came. EAGAIN (BPF_PROG_LOAD): the verifier gave way to a signal.
+        if result == -4 or (result == -11 and command == uapi.BPF_PROG_LOAD):
+            continue
+        return result
+
+
+def ids(command: int) -> Iterator[int]:
+    """Ids of all objects of a kind: command is BPF_{PROG,MAP,BTF,LINK}_GET_NEXT_ID.
+
+    :raises PrivilegeError: walking ids needs CAP_SYS_ADMIN.
+    """
+    at = 0
+    while True:
+        attr = ID.pack(start_id=at)
+        result = try_bpf(command, attr)
+        if result == -2:  # ENOENT: no id is greater
+            return
+        if result < 0:
+            from tracebee.kernel.explain import bpf_error
+
+            raise bpf_error(command, -result, "")
+        at = ID.get(attr, "next_id")
+        yield at
+
+
+def fd_by_id(command: int, object_id: int, what: str, open_flags: int = 0) -> int:
+    """A new descriptor for the object with an id: command is BPF_{PROG,MAP,BTF,LINK}_GET_FD_BY_ID."""
+    return bpf(command, ID.pack(start_id=object_id, open_flags=open_flags), what)
+
+
+def info_by_fd(fd: int, layout: Layout, info: bytearray | None = None) -> bytearray:
+    """``BPF_OBJ_GET_INFO_BY_FD``: the object's info structure, as much of it as this kernel fills in.
+
+    :param info: a structure with input fields (lengths and addresses of arrays) already set.
+    """
+    buffer = bytearray(layout.size) if info is None else info
+    attr = INFO.pack(bpf_fd=fd, info_len=len(buffer), info=address(buffer))
+    bpf(uapi.BPF_OBJ_GET_INFO_BY_FD, attr)
+    return buffer
+
+
+def pin(fd: int, path: str) -> None:
+    """Give an object a name in bpffs, which keeps it alive.
+
+    :raises KernelError: the name exists, the directory is missing or no bpffs.
+    """
+    name = path.encode() + b"\0"
+    bpf(uapi.BPF_OBJ_PIN, OBJECT.pack(pathname=address(name), bpf_fd=fd), f"'{path}'")
+
+
+def pinned(path: str, file_flags: int = 0) -> int:
+    """A new descriptor for the object pinned at a path."""
+    name = path.encode() + b"\0"
+    return bpf(uapi.BPF_OBJ_GET, OBJECT.pack(pathname=address(name), file_flags=file_flags), f"'{path}'")

@@ -1,0 +1,427 @@
+"""Programs in the kernel: loaded with their type information, found, examined, test-run."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee import uapi
+from tracebee.kernel.attr import (
+    ENABLE_STATS,
+    PROG_ATTACH,
+    PROG_BIND_MAP,
+    PROG_INFO,
+    PROG_LOAD,
+    PROG_STREAM_READ,
+    QUERY,
+    TEST_RUN,
+)
+from tracebee.kernel.bpf import bpf, fd_by_id, ids, info_by_fd, pin, pinned, try_bpf
+from tracebee.kernel.fd import Fd
+from tracebee.kernel.map import kernel_name
+from tracebee.kernel.syscall import address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Self
+
+    from tracebee.kernel.btf import Btf
+    from tracebee.kernel.map import Map
+
+_ENOSPC, _EINVAL, _EPERM = -28, -22, -1
+_LOG_SIZE = 1 << 20
+_LOG_MAX = 0xFFFFFFFF >> 2  # the kernel's own limit (UINT_MAX >> 2 since 5.2)
+
+# The tracing types, whose kernel_version field kernels before 5.0 compare with their own.
+_VERSIONED = frozenset((uapi.BPF_PROG_TYPE_KPROBE,))
+
+
+class Program(Fd):
+    """A program held by its descriptor. ``log`` is what the verifier wrote, empty unless asked."""
+
+    __slots__ = ("log", "name", "type")
+
+    def __init__(self, fd: int, prog_type: int, name: str, log: str = "") -> None:
+        super().__init__(fd)
+        self.type = prog_type
+        self.name = name
+        self.log = log
+
+    @classmethod
+    def load(
+        cls,
+        insns: bytes,
+        prog_type: int,
+        *,
+        name: str = "",
+        license_name: str = "GPL",
+        expected_attach_type: int = 0,
+        flags: int = 0,
+        btf: Btf | None = None,
+        func_info: Sequence[tuple[int, int]] = (),
+        line_info: Sequence[tuple[int, int, int, int]] = (),
+        attach_btf_id: int = 0,
+        attach_fd: int = 0,
+        fd_array: Sequence[int] = (),
+        log_level: int = 0,
+        log_size: int = 0,
+        kern_version: int = 0,
+        ifindex: int = 0,
+        token_fd: int = 0,
+    ) -> Self:
+        """Load a program (``BPF_PROG_LOAD``).
+
+        The first try is without a log, which costs the verifier time; a refusal is repeated with one,
+        the buffer growing until the log fits.
+
+        :param insns: encoded instructions, subprograms behind the main one; descriptors filled in.
+        :param func_info: ``(first slot, BTF id)`` of each function, ascending.
+        :param line_info: ``(slot, file name offset, line text offset, line << 10 | column)`` ascending;
+            offsets into the BTF's strings.
+        :param attach_btf_id: the kernel function or type, for programs that attach to one.
+        :param attach_fd: a module's BTF, or the program to extend or trace.
+        :param fd_array: descriptors that kfunc calls and map indexes refer to.
+        :param log_level: BPF_LOG_* bits for a log even on success.
+        :raises VerifierError: refused, ``log`` says why; KernelError, PrivilegeError: another failure.
+        """
+        functions = b"".join(struct.pack("=2I", *row) for row in func_info)
+        lines = b"".join(struct.pack("=4I", *row) for row in line_info)
+        licence = license_name.encode() + b"\0"
+        fds = struct.pack(f"={len(fd_array)}i", *fd_array)
+        values: dict[str, int | bytes] = {
+            "prog_type": prog_type,
+            "insn_cnt": len(insns) // 8,
+            "insns": address(insns),
+            "license": address(licence),
+            "prog_flags": flags,
+            "prog_name": kernel_name(name),
+            "prog_ifindex": ifindex,
+            "expected_attach_type": expected_attach_type,
+            "attach_btf_id": attach_btf_id,
+            "attach_btf_obj_fd": attach_fd,
+            "fd_array": address(fds),
+        }
+        if kern_version or prog_type in _VERSIONED:
+            values["kern_version"] = kern_version or _kernel_version_code()
+        if btf is not None:
+            values["prog_btf_fd"] = btf.fd
+            values.update(func_info_rec_size=8, func_info=address(functions), func_info_cnt=len(func_info))
+            values.update(line_info_rec_size=16, line_info=address(lines), line_info_cnt=len(line_info))
+        if token_fd:
+            values["prog_token_fd"] = token_fd
+            values["prog_flags"] = flags | uapi.BPF_F_TOKEN_FD
+        attr = PROG_LOAD.pack(**values)
+        log = ""
+        if log_level:
+            result, log = _load_with_log(attr, log_level, log_size or _LOG_SIZE)
+        else:
+            result = try_bpf(uapi.BPF_PROG_LOAD, attr)
+            if result < 0:
+                number = result
+                result, log = _load_with_log(attr, uapi.BPF_LOG_LEVEL1, log_size or _LOG_SIZE)
+                if result < 0 and not log:
+                    result = number  # a kernel may refuse the log itself: the first answer counts
+        if result < 0:
+            raise _refusal(name, -result, log)
+        return cls(result, prog_type, name, log)
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Self:
+        """Own a descriptor of an existing program."""
+        try:
+            info = info_by_fd(fd, PROG_INFO)
+        except BaseException:
+            Fd(fd).close()
+            raise
+        return cls(fd, PROG_INFO.get(info, "type"), _text(PROG_INFO.get(info, "name")))
+
+    @classmethod
+    def by_id(cls, object_id: int) -> Self:
+        """The program with an id."""
+        return cls.from_fd(fd_by_id(uapi.BPF_PROG_GET_FD_BY_ID, object_id, f"program {object_id}"))
+
+    @classmethod
+    def pinned(cls, path: str) -> Self:
+        """The program pinned at a path of bpffs."""
+        return cls.from_fd(pinned(path))
+
+    @staticmethod
+    def ids() -> Iterator[int]:
+        """Ids of all programs in the kernel."""
+        return ids(uapi.BPF_PROG_GET_NEXT_ID)
+
+    @property
+    def what(self) -> str:
+        """How errors name it."""
+        return f"program '{self.name}'"
+
+    def info(self) -> ProgramInfo:
+        """What the kernel says of it, without its code and lists."""
+        return ProgramInfo.parse(info_by_fd(self.fd, PROG_INFO))
+
+    def details(self) -> ProgramDetails:
+        """Its translated and machine code, maps, functions and lines: what ``dump`` shows."""
+        return _details(self.fd)
+
+    def pin(self, path: str) -> None:
+        """Give it a name in bpffs."""
+        pin(self.fd, path)
+
+    def bind_map(self, other: Map) -> None:
+        """Keep a map alive as long as this program (``BPF_PROG_BIND_MAP``)."""
+        bpf(uapi.BPF_PROG_BIND_MAP, PROG_BIND_MAP.pack(prog_fd=self.fd, map_fd=other.fd), self.what)
+
+    def attach(self, target_fd: int, attach_type: int, *, flags: int = 0, replace_fd: int = 0) -> None:
+        """Attach without a link (``BPF_PROG_ATTACH``): to a cgroup, a sockmap, a network namespace."""
+        attr = PROG_ATTACH.pack(
+            target_fd=target_fd,
+            attach_bpf_fd=self.fd,
+            attach_type=attach_type,
+            attach_flags=flags,
+            replace_bpf_fd=replace_fd,
+        )
+        bpf(uapi.BPF_PROG_ATTACH, attr, self.what)
+
+    def detach_from(self, target_fd: int, attach_type: int) -> None:
+        """Undo :meth:`attach`."""
+        attr = PROG_ATTACH.pack(target_fd=target_fd, attach_bpf_fd=self.fd, attach_type=attach_type)
+        bpf(uapi.BPF_PROG_DETACH, attr, self.what)
+
+    def test_run(
+        self,
+        *,
+        data: bytes = b"",
+        ctx: bytes = b"",
+        data_out: int = 0,
+        ctx_out: int = 0,
+        repeat: int = 1,
+        flags: int = 0,
+        cpu: int = 0,
+        batch_size: int = 0,
+    ) -> TestRun:
+        """Run it on given input (``BPF_PROG_TEST_RUN``).
+
+        :param data: the packet, for types that have one.
+        :param ctx: the context structure, for types that take one.
+        :param data_out, ctx_out: bytes to receive of each afterwards.
+        :param repeat: number of runs; the duration is their average.
+        :raises KernelError: this type cannot be test-run, or the input does not suit it.
+        """
+        out, context = bytearray(data_out), bytearray(ctx_out)
+        attr = TEST_RUN.pack(
+            prog_fd=self.fd,
+            data_in=address(data),
+            data_size_in=len(data),
+            data_out=address(out),
+            data_size_out=data_out,
+            ctx_in=address(ctx),
+            ctx_size_in=len(ctx),
+            ctx_out=address(context),
+            ctx_size_out=ctx_out,
+            # Tracing types know no repetition and refuse any number but 0.
+            repeat=0 if repeat == 1 else repeat,
+            flags=flags,
+            cpu=cpu,
+            batch_size=batch_size,
+        )
+        bpf(uapi.BPF_PROG_TEST_RUN, attr, self.what)
+        return TestRun(
+            TEST_RUN.get(attr, "retval"),
+            TEST_RUN.get(attr, "duration"),
+            bytes(out[: TEST_RUN.get(attr, "data_size_out")]),
+            bytes(context[: TEST_RUN.get(attr, "ctx_size_out")]),
+        )
+
+    def read_stream(self, stream: int = 1, size: int = 1 << 16) -> bytes:
+        """What the program printed to a stream (``BPF_PROG_STREAM_READ_BY_FD``, Linux 6.17).
+
+        :param stream: 1 is its standard output, 2 its standard error.
+        """
+        buffer = bytearray(size)
+        attr = PROG_STREAM_READ.pack(
+            stream_buf=address(buffer), stream_buf_len=size, stream_id=stream, prog_fd=self.fd
+        )
+        return bytes(buffer[: bpf(uapi.BPF_PROG_STREAM_READ_BY_FD, attr, self.what)])
+
+
+class TestRun(NamedTuple):
+    """Result of a test run: return value, average nanoseconds, data and context afterwards."""
+
+    retval: int
+    duration: int
+    data: bytes
+    ctx: bytes
+
+
+class ProgramInfo(NamedTuple):
+    """``struct bpf_prog_info`` without its arrays, by the kernel's names."""
+
+    type: int
+    id: int
+    tag: str
+    jited_prog_len: int
+    xlated_prog_len: int
+    load_time: int
+    created_by_uid: int
+    nr_map_ids: int
+    name: str
+    ifindex: int
+    gpl_compatible: bool
+    btf_id: int
+    run_time_ns: int
+    run_cnt: int
+    recursion_misses: int
+    verified_insns: int
+    attach_btf_obj_id: int
+    attach_btf_id: int
+
+    @classmethod
+    def parse(cls, info: bytearray) -> ProgramInfo:
+        """Read one from the structure the kernel filled in."""
+        special = {
+            "tag": PROG_INFO.get(info, "tag").hex(),
+            "name": _text(PROG_INFO.get(info, "name")),
+            "gpl_compatible": bool(PROG_INFO.get(info, "flags") & 1),
+        }
+        return cls(
+            **{name: special[name] if name in special else PROG_INFO.get(info, name) for name in cls._fields}
+        )
+
+
+class ProgramDetails(NamedTuple):
+    """The arrays of ``struct bpf_prog_info``; empty where the kernel hides them.
+
+    ``func_info`` rows are (slot, BTF id); ``line_info`` (slot, file offset, text offset, line and
+    column); ``jited_line_info`` addresses, one per line.
+    """
+
+    xlated: bytes
+    jited: bytes
+    map_ids: tuple[int, ...]
+    jited_ksyms: tuple[int, ...]
+    jited_func_lens: tuple[int, ...]
+    func_info: tuple[tuple[int, int], ...]
+    line_info: tuple[tuple[int, int, int, int], ...]
+    jited_line_info: tuple[int, ...]
+    prog_tags: tuple[str, ...]
+
+
+def query(target_fd: int, attach_type: int, *, flags: int = 0, limit: int = 256) -> list[int]:
+    """Ids of the programs attached somewhere (``BPF_PROG_QUERY``)."""
+    buffer = bytearray(4 * limit)
+    attr = QUERY.pack(
+        target_fd=target_fd,
+        attach_type=attach_type,
+        query_flags=flags,
+        prog_ids=address(buffer),
+        prog_cnt=limit,
+    )
+    bpf(uapi.BPF_PROG_QUERY, attr)
+    return list(struct.unpack_from(f"={QUERY.get(attr, 'prog_cnt')}I", buffer))
+
+
+def enable_stats(kind: int = uapi.BPF_STATS_RUN_TIME) -> Fd:
+    """Count runs and time of all programs while the result is open (``BPF_ENABLE_STATS``)."""
+    return Fd(bpf(uapi.BPF_ENABLE_STATS, ENABLE_STATS.pack(type=kind)))
+
+
+def _load_with_log(attr: bytearray, level: int, size: int) -> tuple[int, str]:
+    while True:
+        log = bytearray(size)
+        PROG_LOAD.set(attr, log_level=level, log_size=size, log_buf=address(log))
+        result = try_bpf(uapi.BPF_PROG_LOAD, attr)
+        if result != _ENOSPC or size >= _LOG_MAX:
+            return result, log[: log.find(0)].decode(errors="replace")
+        # log_true_size (6.4) tells how much it takes; older kernels leave it 0.
+        size = min(max(size * 4, PROG_LOAD.get(attr, "log_true_size")), _LOG_MAX)
+
+
+def _refusal(name: str, number: int, log: str) -> Exception:
+    from tracebee.errors import VerifierError
+    from tracebee.kernel.explain import bpf_error, describe, errno_name
+
+    what = f"program '{name}'"
+    if not log.strip():
+        return bpf_error(uapi.BPF_PROG_LOAD, number, what)
+    meaning = _last_words(log)
+    _, hint = describe("BPF_PROG_LOAD", number)
+    message = f"the kernel's verifier refused {what}: {meaning} ({errno_name(number)})"
+    return VerifierError("bpf(BPF_PROG_LOAD)", number, message, log, hint=hint)
+
+
+def _last_words(log: str) -> str:
+    """The line of a verifier log that says what is wrong: the last before the statistics."""
+    for line in reversed(log.splitlines()):
+        if line and not line.startswith(_STATISTICS):
+            return line
+    return "no reason given"
+
+
+_STATISTICS = ("processed ", "verification time", "stack depth", "mark_precise:", "insns processed")
+
+
+def _kernel_version_code() -> int:
+    """LINUX_VERSION_CODE of the running kernel, from the vDSO's place: uname(2)."""
+    numbers = [*os.uname().release.split("-")[0].split("."), "0", "0"]
+    major, minor, patch = (int("".join(c for c in part if c.isdigit()) or 0) for part in numbers[:3])
+    return major << 16 | minor << 8 | min(patch, 255)
+
+
+def _text(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode(errors="replace")
+
+
+# Arrays of struct bpf_prog_info: pointer field, count field, bytes of one element.
+_ARRAYS = (
+    ("xlated_prog_insns", "xlated_prog_len", 1),
+    ("jited_prog_insns", "jited_prog_len", 1),
+    ("map_ids", "nr_map_ids", 4),
+    ("jited_ksyms", "nr_jited_ksyms", 8),
+    ("jited_func_lens", "nr_jited_func_lens", 4),
+    ("func_info", "nr_func_info", 8),
+    ("line_info", "nr_line_info", 16),
+    ("jited_line_info", "nr_jited_line_info", 8),
+    ("prog_tags", "nr_prog_tags", 8),
+)
+_RECORD_SIZES = {
+    "func_info": "func_info_rec_size",
+    "line_info": "line_info_rec_size",
+    "jited_line_info": "jited_line_info_rec_size",
+}
+
+
+def _details(fd: int) -> ProgramDetails:
+    counts = info_by_fd(fd, PROG_INFO)
+    buffers: dict[str, bytearray] = {}
+    request = PROG_INFO.pack()
+    for pointer, count, size in _ARRAYS:
+        buffers[pointer] = bytearray(PROG_INFO.get(counts, count) * size)
+        PROG_INFO.set(request, **{count: PROG_INFO.get(counts, count), pointer: address(buffers[pointer])})
+        if pointer in _RECORD_SIZES:
+            PROG_INFO.set(request, **{_RECORD_SIZES[pointer]: size})
+    answer = info_by_fd(fd, PROG_INFO, request)
+
+    def array(pointer: str, code: str) -> tuple[int, ...]:
+        row = next(row for row in _ARRAYS if row[0] == pointer)
+        # An address of 0 is how the kernel says that this process may not see the array.
+        if not PROG_INFO.get(answer, pointer):
+            return ()
+        number = min(PROG_INFO.get(answer, row[1]), len(buffers[pointer]) // row[2])
+        return struct.unpack_from(
+            f"={number * row[2] // struct.calcsize('=' + code)}{code}", buffers[pointer]
+        )
+
+    functions, lines = array("func_info", "I"), array("line_info", "I")
+    tags = bytes(buffers["prog_tags"])
+    return ProgramDetails(
+        bytes(buffers["xlated_prog_insns"]) if PROG_INFO.get(answer, "xlated_prog_insns") else b"",
+        bytes(buffers["jited_prog_insns"]) if PROG_INFO.get(answer, "jited_prog_insns") else b"",
+        array("map_ids", "I"),
+        array("jited_ksyms", "Q"),
+        array("jited_func_lens", "I"),
+        tuple((functions[i], functions[i + 1]) for i in range(0, len(functions), 2)),
+        tuple((lines[i], lines[i + 1], lines[i + 2], lines[i + 3]) for i in range(0, len(lines), 4)),
+        array("jited_line_info", "Q"),
+        tuple(tags[i : i + 8].hex() for i in range(0, len(tags), 8)),
+    )
