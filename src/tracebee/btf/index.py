@@ -73,10 +73,17 @@ class Index:
         end: int,
         order: str,
         first_id: int = 1,
-        known: tuple[array[int], int] | None = None,
+        cache_key: str | None = None,
     ) -> None:
         self.data, self.start, self.end, self.order, self.first_id = data, start, end, order, first_id
+        known = None
+        if cache_key:
+            from tracebee.btf import index_cache
+
+            known = index_cache.load(cache_key, start, end)
         self.anchors, self.count = known or self._scan()
+        if cache_key and not known:
+            index_cache.store(cache_key, start, end, self.anchors, self.count)
 
     def _length(self, offset: int) -> int:
         """Bytes of the type at ``offset``."""

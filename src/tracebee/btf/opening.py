@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 
+from tracebee.btf.index_cache import kernel_build_id
 from tracebee.btf.reader import Btf
 from tracebee.errors import DecodeError, SymbolError, UnsupportedError
 
@@ -43,7 +44,7 @@ def use_kernel(btf: Btf | None) -> None:
 def _open_running_kernel() -> Btf:
     path = f"{SYSFS}/vmlinux"
     if os.path.exists(path):
-        return Btf(_map(path), name="vmlinux")
+        return Btf(_map(path), name="vmlinux", cache_key=kernel_build_id())
     release = os.uname().release
     for pattern in _IMAGES:
         image = pattern.replace("%s", release)

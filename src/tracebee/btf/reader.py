@@ -4,23 +4,26 @@ section, and only the types that are asked for are decoded.
 
 from __future__ import annotations
 
-import re
 import struct
 from typing import TYPE_CHECKING
 
 from tracebee.btf import kinds
 from tracebee.btf.decode import decode
 from tracebee.btf.index import Index
-from tracebee.btf.types import VOID, Enumerator, Field, Layout, Param, Prototype, Type
+from tracebee.btf.types import VOID, Enumerator, Field, Layout, Prototype, Type
 from tracebee.errors import DecodeError, SymbolError
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterator
     from mmap import mmap
 
+    from tracebee.btf.search import Search
+
 # A chain of typedefs and qualifiers longer than this is a loop (the kernel's MAX_RESOLVE_DEPTH is 32).
 _MAX_CHAIN = 64
+_NAMED_KINDS = frozenset(range(1, len(kinds.KINDS)))
+# Bytes of types from which on loading ctypes to search them is worth it.
+_LARGE = 1 << 18
 
 # What a plain C name means, first match first: a type's name, an incomplete type, then the rest.
 _RANKS: dict[int, int] = {
@@ -43,6 +46,8 @@ class Btf:
     :param data: a whole BTF blob (header, types, strings), as bytes or mapped memory.
     :param base: what split BTF was split from.
     :param name: what error messages call it.
+    :param cache_key: keep the index of these types on disk under this name, which says exactly whose
+        types they are.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class Btf:
         data: bytes | mmap,
         base: Btf | None = None,
         name: str = "BTF",
-        known_index: tuple[array[int], int] | None = None,
+        cache_key: str | None = None,
     ) -> None:
         self.data, self.base, self.name = data, base, name
         self._types: dict[int, Type] = {0: VOID}
@@ -59,7 +64,8 @@ class Btf:
         self._found: dict[tuple[str, int | None], int] = {}
         type_start, type_end = self._read_header()
         self.first_id: int = base.end_id if base else 1
-        self.index = Index(data, type_start, type_end, self.order, self.first_id, known_index)
+        self.index = Index(data, type_start, type_end, self.order, self.first_id, cache_key)
+        self._search: Search | None = None
         self.end_id: int = self.first_id + self.index.count
 
     def _read_header(self) -> tuple[int, int]:
@@ -161,9 +167,8 @@ class Btf:
         """Ids of all types of the wanted kinds, base's first, without decoding them."""
         if self.base is not None:
             yield from self.base.ids(*wanted)
-        data, position = self.data, 7 if self.order == "little" else 4
         for type_id, offset in self.index.walk():
-            if data[offset + position] & 0x1F in wanted:
+            if self._kind_at(offset + 4) in wanted:
                 yield type_id
 
     def names(self, *wanted: int) -> Iterator[tuple[str, int]]:
@@ -181,46 +186,59 @@ class Btf:
 
     # Names.
 
+    def _searcher(self) -> Search | None:
+        """The fast search, where there is enough to search that loading ctypes pays."""
+        if self._search is None and self.index.end - self.index.start > _LARGE:
+            from tracebee.btf.search import Search
+
+            self._search = Search(self.data)
+        return self._search
+
     def string_offsets(self, text: str) -> list[int]:
         """Where the string section holds exactly this string; base's first."""
         needle = text.encode("utf-8", "surrogateescape") + b"\0"
         offsets = self.base.string_offsets(text) if self.base else []
-        position = self.data.find(b"\0" + needle, self.str_start, self.str_end)
+        search = self._searcher()
+        find = search.bytes if search else self.data.find
+        position = find(b"\0" + needle, self.str_start, self.str_end)
         if position >= 0:
             offsets.append(position + 1 - self.str_start + self.first_string)
             return offsets
         # A string may be the tail of another, or (in split BTF) the first of the section.
-        position = self.data.find(needle, self.str_start, self.str_end)
+        position = find(needle, self.str_start, self.str_end)
         while position >= 0:
             offsets.append(position - self.str_start + self.first_string)
-            position = self.data.find(needle, position + 1, self.str_end)
+            position = find(needle, position + 1, self.str_end)
         return offsets
 
-    def _places(self, pattern: bytes) -> Iterator[int]:
-        """Every aligned place in the type section where the pattern's bytes match."""
-        search, start, end = re.compile(pattern, re.DOTALL).search, self.index.start, self.index.end
-        found = search(self.data, start, end)
-        while found:
-            if (found.start() - self.index.start) % 4 == 0:
-                yield found.start()
-            found = search(self.data, found.start() + 1, end)
+    def _places(self, word: int) -> Iterator[int]:
+        """Every place in the type section where this 32-bit word stands."""
+        start, end = self.index.start, self.index.end
+        search = self._searcher()
+        if search is not None and start % 4 == 0:
+            yield from search.words(word, start, end, self.order)
+            return
+        needle = struct.pack(f"{self._mark}I", word)
+        place = self.data.find(needle, start, end)
+        while place >= 0:
+            if (place - start) % 4 == 0:
+                yield place
+            place = self.data.find(needle, place + 1, end)
 
-    def _word(self, value: int) -> bytes:
-        return re.escape(struct.pack(f"{self._mark}I", value))
-
-    def _info(self, wanted: frozenset[int]) -> bytes:
-        """Pattern for an info word of one of these kinds."""
-        kind = b"[" + b"".join(b"\\x%02x\\x%02x" % (k, k | 0x80) for k in sorted(wanted)) + b"]"
-        return b"..." + kind if self.order == "little" else kind + b"..."
+    def _kind_at(self, offset: int) -> int:
+        """The kind in the info word at an offset of the type section."""
+        return self.data[offset + (3 if self.order == "little" else 0)] & 0x1F
 
     def find_all(self, name: str, kind: int | frozenset[int] | None = None) -> list[int]:
         """Ids of all types with this name, base's first, whatever they are or of the wanted kind(s)."""
-        wanted = frozenset({kind}) if isinstance(kind, int) else kind
-        info = self._info(wanted) if wanted is not None else b"...."
+        wanted = frozenset({kind}) if isinstance(kind, int) else kind or _NAMED_KINDS
         result = self.base.find_all(name, kind) if self.base else []
         own: list[int] = []
         for string_offset in self.string_offsets(name):
-            for place in self._places(self._word(string_offset) + info):
+            for place in self._places(string_offset):
+                # Most other places are members, whose next word is a type id: its kind reads as 0.
+                if place + 8 > self.index.end or self._kind_at(place + 4) not in wanted:
+                    continue
                 type_id, start = self.index.enclosing(place)
                 if start == place:
                     own.append(type_id)
@@ -371,7 +389,7 @@ class Btf:
         :raises SymbolError: no enumeration has it.
         """
         for string_offset in self.string_offsets(name):
-            for place in self._places(self._word(string_offset)):
+            for place in self._places(string_offset):
                 type_id, _ = self.index.enclosing(place)
                 for found, value in self.type(type_id).enumerators:
                     if found == name:
@@ -382,11 +400,12 @@ class Btf:
 
     def decl_tags(self, type_id: int, component: int = -1) -> list[str]:
         """Declaration tags on a type, or on one of its members or parameters."""
-        pattern = b"...." + self._info(frozenset({kinds.BTF_KIND_DECL_TAG})) + self._word(type_id)
         tags = []
-        for place in self._places(pattern):
+        for place in self._places(type_id):
+            if place - 8 < self.index.start or self._kind_at(place - 4) != kinds.BTF_KIND_DECL_TAG:
+                continue
             tag_id, start = self.index.enclosing(place)
-            if start == place and self.type(tag_id).component == component:
+            if start == place - 8 and self.type(tag_id).component == component:
                 tags.append(self.type(tag_id).name)
         return tags
 

@@ -1,6 +1,7 @@
 """The records that BTF types decode to."""
 
-from __future__ import annotations
+# No postponed annotations here: NamedTuple compiles each one that is a string, which doubles the
+# time the classes take to make.
 
 from typing import NamedTuple
 
