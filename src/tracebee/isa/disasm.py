@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tracebee.isa.helpers import BY_NUMBER
-from tracebee.isa.insn import BPF_PSEUDO_CALL, Insn
+from tracebee.isa.insn import BPF_CALL, BPF_JMP, BPF_PSEUDO_CALL, Insn
 from tracebee.isa.opcodes import BY_CODE, Opcode, find
 
 CallName = Callable[[Insn], str | None]
@@ -18,8 +18,9 @@ def disassemble(insns: Iterable[Insn], call_name: CallName | None = None) -> lis
     """One line of text for each instruction.
 
     :param call_name: names the target of a call when its immediate is not a helper's number, as in
-        code read back from the kernel; the result replaces ``helper#number`` before the ``#``, or
-        the whole ``pc+n`` of a local call. None from it means the usual text.
+        code read back from the kernel (a loaded program's local calls have the target in the offset);
+        the result replaces what is before the ``#``, or the ``pc+n`` of a local call. None from it
+        means the usual text.
     """
     return [format_insn(insn, call_name) for insn in insns]
 
@@ -39,17 +40,13 @@ def listing(insns: Iterable[Insn], call_name: CallName | None = None) -> str:
 
 def format_insn(insn: Insn, call_name: CallName | None = None) -> str:
     """One instruction as text; one without a form is ``.insn opcode, dst, src, off, imm``."""
+    if insn.opcode == BPF_JMP | BPF_CALL and call_name and (name := call_name(insn)) is not None:
+        return f"call {name}" if insn.src == BPF_PSEUDO_CALL else f"call {name}#{insn.imm}"
     row = find(insn) or _nearest(insn)
     if row is None:
         return f".insn {insn.opcode:#04x}, {insn.dst}, {insn.src}, {insn.off}, {insn.imm}"
     _, dst, src, off, imm = insn
-    helper = ""
-    if "call" in row.name:
-        name = call_name(insn) if call_name else None
-        if name is not None:
-            return f"call {name}" if src == BPF_PSEUDO_CALL else f"call {name}#{imm}"
-        known = BY_NUMBER.get(imm)
-        helper = f"bpf_{known.name}" if known else "unknown"
+    known = BY_NUMBER.get(imm)
     return row.text.format(
         dst=dst,
         src=src,
@@ -61,7 +58,7 @@ def format_insn(insn: Insn, call_name: CallName | None = None) -> str:
         delta=(imm & 0xFFFFFFFF ^ 0x80000000) - 0x80000000,
         to_as=imm >> 16 & 0xFFFF,
         from_as=imm & 0xFFFF,
-        helper=helper,
+        helper=f"bpf_{known.name}" if known else "unknown",
     )
 
 

@@ -7,7 +7,8 @@ the code generators and the documentation all read this table.
 
 ``text`` is the kernel's notation (``kernel/bpf/disasm.c``, also printed by bpftool and in verifier logs);
 ``mnemonic`` is the name in the conventional assembler of user-space runtimes (``ldxdw``, ``jeq32``).
-Conformance groups are those of RFC 9669, section 2.4; ``linux`` marks what only the kernel defines.
+Conformance groups are those of RFC 9669, section 2.4; ``linux`` marks what only the kernel defines,
+``internal`` what the kernel's verifier writes into loaded programs and accepts from nobody.
 """
 
 from __future__ import annotations
@@ -246,6 +247,11 @@ def _rows() -> Iterator[Opcode]:
         "r{dst} = addr_space_cast(r{src}, {to_as}, {from_as})", "linux",
         dst=None, src=None, off=1, imm=None,
     )  # fmt: skip
+    yield Opcode(
+        "mov_percpu_addr", isa.BPF_ALU64 | isa.BPF_MOV | isa.BPF_X, "mov_percpu_addr",
+        "r{dst} = &(void __percpu *)(r{src})", "internal", dst=None, src=None, off=-1,
+    )  # fmt: skip
+    yield Opcode("nospec", isa.BPF_ST | 0xC0, "nospec", "nospec", "internal")
     yield from _memory()
     for source, name, text in _WIDE:
         code = isa.BPF_LD | isa.BPF_IMM | isa.BPF_DW
