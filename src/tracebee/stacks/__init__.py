@@ -1,1 +1,1 @@
-"""Walking and folding stacks."""
+"""Stacks: reading them from the maps that programs keep them in, printing and folding them."""

@@ -1,0 +1,209 @@
+"""What each kind of action does: one function per kind prepares all it can for an action of the
+script, and returns the function that is called with each of its records.
+"""
+
+from __future__ import annotations
+
+import struct
+from time import time_ns as now
+from typing import TYPE_CHECKING
+
+from tracebee.report import entries, fields
+from tracebee.report.entries import Entry
+from tracebee.report.names import strftime
+from tracebee.report.printf import HEADER, compile_format
+from tracebee.report.values import Style, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.lang.script import Action, MapInfo
+    from tracebee.report.reader import MapReader
+    from tracebee.report.reporter import Reporter
+
+    Handler = Callable[[bytes | memoryview], bytes]
+
+
+def encode(text: str) -> bytes:
+    """Text to the bytes it came from: what is no UTF-8 goes through unchanged."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode(data: bytes) -> str:
+    """The inverse of ``encode``."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def printf(reporter: Reporter, action: Action) -> Handler:
+    """``format`` with the record's fields."""
+    form = compile_format(action.format, action.layout, reporter.scene)
+    if reporter.json:
+        return lambda record: reporter.message("printf", decode(form(record)))
+    return form
+
+
+def to_stderr(reporter: Reporter, action: Action) -> Handler:
+    """``errorf`` and ``warnf``: a line on stderr with the place in the script."""
+    form = compile_format(action.format, action.layout, reporter.scene)
+    severity = "ERROR" if action.kind == "errorf" else "WARNING"
+
+    def write(record: bytes | memoryview) -> bytes:
+        reporter.flush()
+        reporter.err.write(
+            encode(_place(reporter, action) + f"{severity}: ") + form(record).rstrip(b"\n") + b"\n"
+        )
+        reporter.err.flush()
+        return b""
+
+    return write
+
+
+def runtime_error(reporter: Reporter, action: Action) -> Handler:
+    """A warning about a place of the script."""
+
+    def write(_record: bytes | memoryview) -> bytes:
+        if reporter.json:
+            place = f'"line": {action.line}, "col": {action.column}'
+            return encode(f'{{"type": "runtime_error", "msg": {quote(action.format)}, {place}}}\n')
+        reporter.flush()
+        reporter.err.write(encode(f"{_place(reporter, action)}WARNING: {action.format}\n"))
+        reporter.err.flush()
+        return b""
+
+    return write
+
+
+def _place(reporter: Reporter, action: Action) -> str:
+    if not action.line:
+        return ""
+    return f"{reporter.script.config.get('source', 'stdin')}:{action.line}:{action.column}: "
+
+
+def print_value(reporter: Reporter, action: Action) -> Handler:
+    """``print(expression)``."""
+    field = action.layout.fields[0]
+    write = Style(reporter.scene, json=reporter.json).writer(field.type)
+    start, end = HEADER + field.offset, HEADER + field.offset + fields.size_of(field.type)
+    if reporter.json:
+        return lambda record: encode(f'{{"type": "value", "data": {write(bytes(record[start:end]))}}}\n')
+    return lambda record: encode(write(bytes(record[start:end])) + "\n")
+
+
+def print_map(reporter: Reporter, action: Action) -> Handler:
+    """``print(@x, top, div)``."""
+    name, top, div = action.args["map"], action.args.get("top") or 0, action.args.get("div") or 1
+    return lambda _record: encode(reporter.map_text(name, top, div))
+
+
+def print_key(reporter: Reporter, action: Action) -> Handler:
+    """``print(@x[key])``: one entry."""
+    info = reporter.infos[action.args["map"]]
+    key, value = action.layout.fields[:2]
+    cut_key, cut_value = fields.member(key), fields.member(value)
+
+    def write(record: bytes | memoryview) -> bytes:
+        payload = bytes(record[HEADER:])
+        entry = Entry(cut_key(payload), entries.single(info.value, cut_value(payload)))
+        return encode(reporter.printer(info).render([entry]))
+
+    return write
+
+
+def clear(reporter: Reporter, action: Action) -> Handler:
+    """``clear(@x)`` and ``zero(@x)``."""
+    info = reporter.infos[action.args["map"]]
+    return _reset(reporter, info, entries.clear if action.kind == "clear" else entries.zero)
+
+
+def _reset(reporter: Reporter, info: MapInfo, reset: Callable[[MapInfo, MapReader], None]) -> Handler:
+    def act(_record: bytes | memoryview) -> bytes:
+        reset(info, reporter.maps[info.map])
+        return b""
+
+    return act
+
+
+def exit_action(reporter: Reporter, action: Action) -> Handler:
+    """``exit(code)``."""
+    code = fields.integer(action.layout.fields[0].type) if action.layout.fields else None
+    start = HEADER + (action.layout.fields[0].offset if action.layout.fields else 0)
+
+    def act(record: bytes | memoryview) -> bytes:
+        reporter.request_exit(code(bytes(record[start:])) if code else 0)
+        return b""
+
+    return act
+
+
+def join(reporter: Reporter, action: Action) -> Handler:
+    """``join(array, separator)``."""
+    counter, strings = action.layout.fields
+    element = strings.type.element
+    assert element is not None
+    start, size = HEADER + strings.offset, fields.size_of(element)
+    separator, cut = action.args.get("sep", " "), reporter.scene.cut
+
+    def write(record: bytes | memoryview) -> bytes:
+        (count,) = struct.unpack_from("=Q", record, HEADER + counter.offset)
+        parts = [
+            fields.text_of(bytes(record[start + i * size : start + (i + 1) * size]), cut)
+            for i in range(min(count, strings.type.number))
+        ]
+        return reporter.message("join", separator.join(parts) + ("" if reporter.json else "\n"))
+
+    return write
+
+
+def print_time(reporter: Reporter, action: Action) -> Handler:
+    """``time(format)``: user space's clock, when the record is read."""
+    form = action.format or "%H:%M:%S\n"
+    return lambda _record: reporter.message("time", strftime(form, now()))
+
+
+def cat(reporter: Reporter, action: Action) -> Handler:
+    """``cat(path)``: the file's contents."""
+    form = compile_format(action.format, action.layout, reporter.scene)
+
+    def write(record: bytes | memoryview) -> bytes:
+        path = form(record)
+        try:
+            with open(path, "rb") as file:
+                return reporter.message("cat", decode(file.read())) if reporter.json else file.read()
+        except OSError as error:
+            reporter.err.write(encode(f"ERROR: failed to open file '{decode(path)}': {error.strerror}\n"))
+            reporter.err.flush()
+            return b""
+
+    return write
+
+
+def system(reporter: Reporter, action: Action) -> Handler:
+    """``system(command)``: what the command prints."""
+    form = compile_format(action.format, action.layout, reporter.scene)
+
+    def run(record: bytes | memoryview) -> bytes:
+        import subprocess  # only scripts with system() need it
+
+        reporter.flush()
+        done = subprocess.run(["/bin/sh", "-c", form(record)], stdout=subprocess.PIPE, check=False)
+        return reporter.message("syscall", decode(done.stdout)) if reporter.json else done.stdout
+
+    return run
+
+
+ACTIONS: dict[str, Callable[[Reporter, Action], Handler]] = {
+    "printf": printf,
+    "errorf": to_stderr,
+    "warnf": to_stderr,
+    "print_value": print_value,
+    "print_map": print_map,
+    "print_key": print_key,
+    "clear": clear,
+    "zero": clear,
+    "exit": exit_action,
+    "join": join,
+    "time": print_time,
+    "cat": cat,
+    "system": system,
+    "runtime_error": runtime_error,
+}

@@ -1,0 +1,39 @@
+"""What values of one running script are read against: its names, stacks and strings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee.report.names import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracebee.report.reader import Names
+    from tracebee.stacks.table import StackTable
+    from tracebee.stacks.text import Frame
+
+
+class Scene(NamedTuple):
+    """Everything beyond a value's own bytes that it takes to read or print the value."""
+
+    names: Names
+    stacks: StackTable
+    strings: Sequence[str] = ()
+    probe_names: Sequence[str] = ()
+    clock: Clock = Clock()
+    cut: str = ".."  # goes behind a string that was cut off (config str_trunc_trailer)
+
+    def kernel_stack(self, stack_id: int, limit: int) -> list[Frame]:
+        """A kernel stack with its symbols, innermost first."""
+        frame = self.names.kernel_frame
+        return [frame(address) for address in self.stacks.frames(stack_id, limit)]
+
+    def user_stack(self, stack_id: int, limit: int, tgid: int, pid: int) -> list[Frame]:
+        """A user stack with its symbols, innermost first."""
+        frame = self.names.user_frame
+        return [frame(address, tgid, pid) for address in self.stacks.frames(stack_id, limit)]
+
+    def probe(self, number: int) -> str:
+        """The name of a probe by its index."""
+        return self.probe_names[number] if number < len(self.probe_names) else str(number)
