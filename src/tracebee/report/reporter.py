@@ -29,10 +29,6 @@ class Output(Protocol):
     def write(self, data: bytes, /) -> object:
         """Take the bytes."""
 
-    def request_exit(self, code: int | None) -> None:
-        """Make ``events`` stop with this exit code after the record it is at; None takes it back."""
-        self._exit = code
-
     def flush(self) -> object:
         """Hand on what was written."""
 
@@ -116,6 +112,10 @@ class Reporter:
                 if self._buffering == "line":
                     self._out.flush()
         return self._exit
+
+    def request_exit(self, code: int | None) -> None:
+        """Make ``events`` stop with this exit code after the record it is at; None takes it back."""
+        self._exit = code
 
     def flush(self) -> None:
         """Hand on everything printed so far."""
