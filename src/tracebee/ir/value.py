@@ -115,7 +115,7 @@ class Block:
             return ()
         if last.op == "jump":
             return (last.aux,)
-        return tuple(last.aux) if last.op == "br" else ()
+        return tuple(last.aux[:2]) if last.op == "br" else ()
 
     def phis(self) -> Iterator[Value]:
         """The phis at the block's start."""

@@ -1,0 +1,56 @@
+"""The dominator tree: Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm" (2001)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tracebee.ir.value import Block, Function
+
+
+class Dominators:
+    """Immediate dominators of a linked function's blocks (``Function.link``)."""
+
+    __slots__ = ("number", "parent")
+
+    def __init__(self, function: Function) -> None:
+        self.number = {b: n for n, b in enumerate(function.blocks)}
+        self.parent: dict[Block, Block] = {function.entry: function.entry}
+        changed = True
+        while changed:
+            changed = False
+            for block in function.blocks[1:]:
+                known = [p for p in block.preds if p in self.parent]
+                parent = self.common(known)
+                if self.parent.get(block) is not parent:
+                    self.parent[block] = parent
+                    changed = True
+
+    def common(self, blocks: Iterable[Block]) -> Block:
+        """The nearest block that dominates all of ``blocks``, of which there is at least one."""
+        number, parent = self.number, self.parent
+        iterator = iter(blocks)
+        a = next(iterator)
+        for b in iterator:
+            while a is not b:
+                while number[a] > number[b]:
+                    a = parent[a]
+                while number[b] > number[a]:
+                    b = parent[b]
+        return a
+
+    def children(self) -> dict[Block, list[Block]]:
+        """The tree: for each block the blocks it immediately dominates, in order."""
+        result: dict[Block, list[Block]] = {b: [] for b in self.number}
+        for block, parent in self.parent.items():
+            if block is not parent:
+                result[parent].append(block)
+        return result
+
+    def dominates(self, a: Block, b: Block) -> bool:
+        """Whether every path to ``b`` goes through ``a``."""
+        while self.number[b] > self.number[a]:
+            b = self.parent[b]
+        return a is b

@@ -1,0 +1,390 @@
+"""Instruction selection: afterwards each IR instruction is one the machine has, or a short fixed sequence.
+
+What changes:
+
+- constants, maps, objects and functions stay operands where an instruction (or a call's argument)
+  can hold them, and are brought into a register by a ``mov`` where it cannot;
+- a ``br`` and a ``select`` carry their comparison: ``aux`` gets the condition as its last item;
+- ``memset`` and ``memcpy`` become stores and loads of the widest size their places are aligned to;
+- operations the CPU version lacks are spelled out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.ir.types import I64, VOID
+from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, FLOATING, Block, Function, Value
+
+if TYPE_CHECKING:
+    from tracebee.ir.frame import Frame
+
+NEGATED = {
+    "eq": "ne",
+    "ne": "eq",
+    "ult": "uge",
+    "uge": "ult",
+    "ule": "ugt",
+    "ugt": "ule",
+    "slt": "sge",
+    "sge": "slt",
+    "sle": "sgt",
+    "sgt": "sle",
+}
+SWAPPED = {
+    "eq": "eq",
+    "ne": "ne",
+    "set": "set",
+    "ult": "ugt",
+    "ugt": "ult",
+    "ule": "uge",
+    "uge": "ule",
+    "slt": "sgt",
+    "sgt": "slt",
+    "sle": "sge",
+    "sge": "sle",
+}
+# Copies longer than this are left to probe_read_kernel.
+_LONGEST_INLINE = 256
+
+
+def fits_imm(number: int) -> bool:
+    """Whether a 64-bit constant is its low 32 bits, sign-extended: what an immediate can hold."""
+    return number < 1 << 31 or number >= (1 << 64) - (1 << 31)
+
+
+def legalize(function: Function, frame: Frame, cpu_version: int) -> None:
+    """Rewrite ``function`` in place for BPF CPU version 3 or 4 (kernel 6.6).
+
+    :param frame: where the function's objects lie.
+    """
+    uses: dict[Value, int] = {}
+    values: set[Value] = set()  # used other than as a condition
+    for block in function.blocks:
+        for insn in block.insns:
+            is_choice = insn.op in ("br", "select")
+            for number, arg in enumerate(insn.args):
+                uses[arg] = uses.get(arg, 0) + 1
+                if number or not is_choice:
+                    values.add(arg)
+    selector = _Selector(function, frame, cpu_version, uses, values)
+    for block in function.blocks:
+        selector.select_block(block)
+    _drop_fused(function)
+
+
+class _Selector:
+    def __init__(
+        self,
+        function: Function,
+        frame: Frame,
+        cpu_version: int,
+        uses: dict[Value, int],
+        values: set[Value],
+    ) -> None:
+        self.function = function
+        self.frame = frame
+        self.cpu_version = cpu_version
+        self.uses = uses
+        self.values = values
+        self.out: list[Value] = []
+        self.block: Block = function.entry
+
+    def select_block(self, block: Block) -> None:
+        self.block = block
+        self.out = []
+        for insn in block.insns:
+            handler = _HANDLERS.get(insn.op)
+            if handler is not None:
+                handler(self, insn)
+            else:
+                self.out.append(insn)
+        block.insns = self.out
+
+    # Operands.
+
+    def emit(
+        self,
+        like: Value,
+        op: str,
+        args: tuple[Value, ...],
+        aux: object = None,
+        type: str = I64,  # noqa: A002
+    ) -> Value:
+        value = Value(op, args, aux, type, like.span)
+        value.block = self.block
+        self.out.append(value)
+        return value
+
+    def register(self, insn: Value, value: Value) -> Value:
+        """The value in a register of its own, if it is one that needs none."""
+        if value.op == "param" or (value.op not in FLOATING and value.op != "alloca"):
+            return value
+        place = self.frame.scratch.get(value)
+        if place is not None:
+            return self.scratch_pointer(insn, place)
+        return self.emit(insn, "mov", (value,), None, value.type)
+
+    def scratch_pointer(self, insn: Value, offset: int) -> Value:
+        base = self.frame.scratch_base
+        assert base is not None
+        if not offset:
+            return base
+        return self.emit(insn, "add", (base, self.function.const(offset)), None, base.type)
+
+    def operand(self, insn: Value, value: Value) -> Value:
+        """The value as the second operand of arithmetic: an immediate if it fits."""
+        if value.op == "const" and fits_imm(value.aux):
+            return value
+        return self.register(insn, value)
+
+    def argument(self, insn: Value, value: Value) -> Value:
+        """The value as a call's argument or a phi's input: anything but an object in scratch."""
+        place = self.frame.scratch.get(value)
+        return value if place is None else self.scratch_pointer(insn, place)
+
+    def address(self, insn: Value, pointer: Value, offset: int) -> tuple[Value, int]:
+        """A base and offset an access can be made with: stack objects are addressed from r10."""
+        if pointer.op == "alloca":
+            place = self.frame.scratch.get(pointer)
+            if place is None:
+                return pointer, offset
+            base = self.frame.scratch_base
+            assert base is not None
+            pointer, offset = base, offset + place
+        if not -32768 <= offset <= 32767:
+            moved = self.emit(insn, "add", (self.register(insn, pointer), self.function.const(offset)))
+            return moved, 0
+        return self.register(insn, pointer), offset
+
+    # Operations.
+
+    def binary(self, insn: Value) -> None:
+        x, y = insn.args
+        if insn.op in ("sdiv", "smod") and self.cpu_version < 4:
+            self.signed_division(insn)
+            return
+        if insn.op in COMMUTATIVE and x.op in FLOATING and y.op not in FLOATING:
+            x, y = y, x
+        if y.op == "core" and insn.op in ("add", "sub"):
+            insn.args = [self.register(insn, x), y]
+        else:
+            insn.args = [self.register(insn, x), self.operand(insn, y)]
+        self.out.append(insn)
+
+    def signed_division(self, insn: Value) -> None:
+        """Division of magnitudes, the sign put on afterwards; by 0 gives 0, modulo 0 the dividend."""
+        x, y = (self.register(insn, a) for a in insn.args)
+        c63 = self.function.const(63)
+        sx = self.emit(insn, "ashr", (x, c63))
+        sy = self.emit(insn, "ashr", (y, c63))
+        ax = self.emit(insn, "sub", (self.emit(insn, "xor", (x, sx)), sx))
+        ay = self.emit(insn, "sub", (self.emit(insn, "xor", (y, sy)), sy))
+        magnitude = self.emit(insn, "udiv" if insn.op == "sdiv" else "umod", (ax, ay))
+        sign = self.emit(insn, "xor", (sx, sy)) if insn.op == "sdiv" else sx
+        insn.op = "sub"
+        insn.args = [self.emit(insn, "xor", (magnitude, sign)), sign]
+        self.out.append(insn)
+
+    def unary(self, insn: Value) -> None:
+        x = self.register(insn, insn.args[0])
+        if insn.op == "not":
+            insn.op, insn.args = "xor", [x, self.function.const(-1)]
+        else:
+            insn.args = [x]
+        self.out.append(insn)
+
+    def extend(self, insn: Value) -> None:
+        x = self.register(insn, insn.args[0])
+        bits, signed = insn.aux
+        insn.args = [x]
+        if signed and self.cpu_version < 4:
+            count = self.function.const(64 - bits)
+            insn.op, insn.args = "ashr", [self.emit(insn, "shl", (x, count)), count]
+            insn.aux = None
+        elif not signed and bits < 32:
+            insn.op, insn.args, insn.aux = "and", [x, self.function.const((1 << bits) - 1)], None
+        self.out.append(insn)
+
+    def comparison(self, insn: Value, condition: Value) -> tuple[str, Value, Value]:
+        """Condition and operands of a branch on a value, taking in the comparison that made it."""
+        if condition.op == "compare":
+            cond, x, y = condition.aux, *condition.args
+        else:
+            cond, x, y = "ne", condition, self.function.const(0)
+        if x.op in FLOATING and y.op not in FLOATING:
+            cond, x, y = SWAPPED[cond], y, x
+        if y.op == "const" and y.aux == 0 and x.op == "and" and cond == "ne" and self.uses.get(x) == 1:
+            cond, x, y = "set", x.args[0], x.args[1]
+        return cond, self.register(insn, x), self.operand(insn, y)
+
+    def branch(self, insn: Value) -> None:
+        then, else_ = insn.aux
+        condition = insn.args[0]
+        # There is no jump on "no bit set": turn the branch round.
+        if condition.op == "compare" and condition.aux == "eq" and _is_mask_test(condition, self.uses):
+            then, else_ = else_, then
+            condition = Value("compare", condition.args, "ne")
+        cond, x, y = self.comparison(insn, condition)
+        insn.args, insn.aux = [x, y], (then, else_, cond)
+        self.out.append(insn)
+
+    def compare(self, insn: Value) -> None:
+        if insn not in self.values:
+            return
+        insn.aux, x, y = self.comparison(insn, insn)
+        insn.args = [x, y]
+        self.out.append(insn)
+
+    def select(self, insn: Value) -> None:
+        c, a, b = insn.args
+        cond, x, y = self.comparison(insn, c)
+        if a.op in FLOATING and b.op not in FLOATING and cond in NEGATED:
+            cond, a, b = NEGATED[cond], b, a
+        # Each side must be one instruction to load, so that a jump can skip it.
+        insn.args = [x, y, self.operand(insn, a), self.operand(insn, b)]
+        insn.aux = cond
+        self.out.append(insn)
+
+    # Memory.
+
+    def load(self, insn: Value) -> None:
+        offset, size, signed, core = insn.aux
+        pointer, offset = self.address(insn, insn.args[0], offset)
+        if signed and size < 8 and self.cpu_version < 4:
+            raw = self.emit(insn, "load", (pointer,), (offset, size, False, core))
+            count = self.function.const(64 - 8 * size)
+            insn.op, insn.aux = "ashr", None
+            insn.args = [self.emit(insn, "shl", (raw, count)), count]
+        else:
+            insn.args, insn.aux = [pointer], (offset, size, signed and size < 8, core)
+        self.out.append(insn)
+
+    def store(self, insn: Value) -> None:
+        offset, size, core = insn.aux
+        value = insn.args[1]
+        if value.op == "const" and size < 8:
+            # Only the low bytes are stored: any of the constants that share them will do.
+            low = value.aux & ((1 << 8 * size) - 1)
+            value = self.function.const(low - (1 << 32) if size == 4 and low >> 31 else low)
+        pointer, offset = self.address(insn, insn.args[0], offset)
+        insn.args, insn.aux = [pointer, self.operand(insn, value)], (offset, size, core)
+        self.out.append(insn)
+
+    def memset(self, insn: Value) -> None:
+        offset, byte, size = insn.aux
+        pointer, offset = self.address(insn, insn.args[0], offset)
+        pattern = int.from_bytes(bytes([byte]) * 8, "little")
+        value = self.operand(insn, self.function.const(pattern if size >= 8 else pattern & 0xFFFFFFFF))
+        for at, width in _pieces(size, self.frame.alignment(pointer, offset)):
+            piece = value
+            if value.op == "const" or width < 8:
+                piece = self.function.const(_stored(pattern, width))
+                piece = self.operand(insn, piece) if width == 8 else piece
+            self.emit(insn, "store", (pointer, piece), (offset + at, width, None), VOID)
+
+    def memcpy(self, insn: Value) -> None:
+        to, from_, size = insn.aux
+        if size > _LONGEST_INLINE:
+            self.long_copy(insn)
+            return
+        dst, to = self.address(insn, insn.args[0], to)
+        src, from_ = self.address(insn, insn.args[1], from_)
+        align = min(self.frame.alignment(dst, to), self.frame.alignment(src, from_))
+        for at, width in _pieces(size, align):
+            loaded = self.emit(insn, "load", (src,), (from_ + at, width, False, None))
+            self.emit(insn, "store", (dst, loaded), (to + at, width, None), VOID)
+
+    def long_copy(self, insn: Value) -> None:
+        to, from_, size = insn.aux
+        dst, src = insn.args
+        insn.op, insn.aux, insn.type = "helper", "probe_read_kernel", I64
+        insn.args = [
+            self.moved(insn, dst, to),
+            self.function.const(size),
+            self.moved(insn, src, from_),
+        ]
+        self.out.append(insn)
+
+    def moved(self, insn: Value, pointer: Value, offset: int) -> Value:
+        pointer = self.argument(insn, pointer)
+        if not offset:
+            return pointer
+        return self.emit(insn, "add", (self.register(insn, pointer), self.function.const(offset)))
+
+    def atomic(self, insn: Value) -> None:
+        op, offset, size, fetch = insn.aux
+        pointer, offset = self.address(insn, insn.args[0], offset)
+        insn.args = [pointer, *(self.register(insn, a) for a in insn.args[1:])]
+        insn.aux = (op, offset, size, fetch)
+        self.out.append(insn)
+
+    def call(self, insn: Value) -> None:
+        insn.args = [self.argument(insn, a) for a in insn.args]
+        self.out.append(insn)
+
+    def phi(self, insn: Value) -> None:
+        """Inputs that are scratch objects are made in the predecessors, which must end in a jump."""
+        for number, (arg, pred) in enumerate(zip(insn.args, insn.aux, strict=True)):
+            place = self.frame.scratch.get(arg)
+            if place is not None:
+                base = self.frame.scratch_base
+                assert base is not None
+                pointer = Value("add", (base, self.function.const(place)), None, base.type, insn.span)
+                pointer.block = pred
+                pred.insns.insert(len(pred.insns) - 1, pointer)
+                insn.args[number] = pointer
+        self.out.append(insn)
+
+
+def _is_mask_test(compare: Value, uses: dict[Value, int]) -> bool:
+    x, y = compare.args
+    return x.op == "and" and y.op == "const" and y.aux == 0 and uses.get(x) == 1
+
+
+def _pieces(size: int, align: int) -> list[tuple[int, int]]:
+    """(offset, width) of the accesses that cover ``size`` bytes."""
+    pieces = []
+    at = 0
+    while at < size:
+        width = min(align, 8)
+        while width > size - at:
+            width //= 2
+        pieces.append((at, width))
+        at += width
+    return pieces
+
+
+def _stored(pattern: int, width: int) -> int:
+    """The immediate that stores the low ``width`` bytes of a pattern."""
+    low = pattern & ((1 << 8 * width) - 1)
+    return low - (1 << 32) if width == 4 and low >> 31 else low
+
+
+def _drop_fused(function: Function) -> None:
+    """Drop masks that only branches used: the branches hold their operands now."""
+    used: set[Value] = set()
+    for block in function.blocks:
+        for insn in block.insns:
+            used.update(insn.args)
+    for block in function.blocks:
+        if any(i.op == "and" and i not in used for i in block.insns):
+            block.insns = [i for i in block.insns if i.op != "and" or i in used]
+
+
+_HANDLERS = {
+    **dict.fromkeys(BINARY, _Selector.binary),
+    "neg": _Selector.unary,
+    "not": _Selector.unary,
+    "extend": _Selector.extend,
+    "compare": _Selector.compare,
+    "br": _Selector.branch,
+    "select": _Selector.select,
+    "load": _Selector.load,
+    "store": _Selector.store,
+    "memset": _Selector.memset,
+    "memcpy": _Selector.memcpy,
+    "atomic": _Selector.atomic,
+    **dict.fromkeys((*CALLS, "ret"), _Selector.call),
+    "phi": _Selector.phi,
+}
