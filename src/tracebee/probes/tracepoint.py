@@ -1,0 +1,182 @@
+"""tracepoint: the kernel's static points, with the record that their format file describes.
+
+The context is that record, except for its first 8 bytes, which the kernel replaces with a pointer to
+registers before a BPF program sees them (kernel/trace/bpf_trace.c, perf_trace_run_bpf_submit).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from tracebee.errors import Diagnostic
+from tracebee.kernel import mounts, tracefs
+from tracebee.kernel.perf import PerfEvent
+from tracebee.lang.records import INTEGERS
+from tracebee.lang.types import INT8, NONE, Type, TypeField, pointer, string
+from tracebee.probes.group import Group
+from tracebee.probes.machine import is_wild, matching
+from tracebee.probes.missing import missing
+from tracebee.probes.tracepoint_format import Format, FormatField, parse_format
+from tracebee.uapi import BPF_PROG_TYPE_TRACEPOINT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tracebee.ir import Builder, Value
+    from tracebee.lang.ast import AttachPoint
+    from tracebee.probes.machine import Machine
+
+_LIST = "tracebee -l 'tracepoint:*' lists them"
+_QUALIFIERS = frozenset(("const", "volatile", "__user", "restrict"))
+_NOT_ATTACHABLE = "ftrace"  # the subsystem of the function tracers' own records
+_REGS_POINTER = 8  # bytes at the start of the context that are no longer the record's
+
+
+class Tracepoint(Group):
+    """Events whose records are laid out alike (or whose records the script does not read)."""
+
+    program_type = BPF_PROG_TYPE_TRACEPOINT
+
+    def __init__(self, wanted: list[tuple[str, dict[str, Any]]], format_: Format | None, name: str) -> None:
+        system, event = wanted[0][1]["system"], wanted[0][1]["event"]
+        section = f"tracepoint/{system}/{event}" if len(wanted) == 1 else "tracepoint"
+        super().__init__("tracepoint", section, wanted)
+        self.fields = {} if format_ is None else {f.name: f for f in format_.fields}
+        # A pointer in a record is a kernel one, except that system calls are given user pointers.
+        self.address_space = "user" if system == "syscalls" else "kernel"
+        self._name = name
+        self._type: Type | None = None
+
+    def args_type(self) -> Type | None:
+        """The record; a ``__data_loc`` field is a pointer to the data it refers to."""
+        if self._type is None:
+            fields = tuple(
+                TypeField(f.name, _field_type(f, self.address_space), f.offset) for f in self.fields.values()
+            )
+            size = max((f.offset + f.size for f in self.fields.values()), default=0)
+            self._type = Type("record", size, name=f"struct {self._name}", fields=fields)
+        return self._type
+
+    def emit_args(self, b: Builder, ctx: Value, field: str) -> Value | None:
+        """Scalars straight from the context; a ``__data_loc`` field's address; None for arrays."""
+        f = self.fields[field]
+        if f.dynamic:
+            place = b.load(ctx, f.offset, 4)
+            start = b.binary("and", place, b.const(0xFFFF))
+            if f.dynamic == "rel":
+                start = b.binary("add", start, b.const(f.offset + f.size))
+            return b.binary("add", ctx, start)
+        kind = _field_type(f, self.address_space)
+        if f.array is not None or kind.kind == "record" or f.offset < _REGS_POINTER:
+            return None
+        return b.load(ctx, f.offset, kind.size, signed=kind.signed)
+
+    def emit_args_pointer(self, b: Builder, ctx: Value) -> Value:
+        """The context itself."""
+        return ctx
+
+
+def _field_type(f: FormatField, space: str) -> Type:
+    if f.dynamic:
+        element = INT8 if f.type == "char" else _c_type(f.type, space)
+        return pointer(element, "kernel")
+    if f.array is not None:
+        if f.type == "char":
+            return string(f.size)
+        element = INTEGERS.get(f.type) or Type("int", max(1, f.size // max(1, f.array)), signed=f.signed)
+        return Type("array", f.size, element=element, number=f.array)
+    if f.type.endswith("*"):
+        return _c_type(f.type, space)
+    # A system call's argument takes a whole register in the record, whatever its C type. The kernel
+    # uses an int's low half, so that is read: a dfd of AT_FDCWD prints as -100, not as 4294967196.
+    if f.size not in (1, 2, 4, 8):
+        return Type("record", f.size)
+    known = INTEGERS.get(f.type)
+    return known if known is not None and known.size <= f.size else Type("int", f.size, signed=f.signed)
+
+
+def _c_type(text: str, space: str) -> Type:
+    words = [w for w in text.replace("*", " * ").split() if w not in _QUALIFIERS]
+    base = " ".join(w for w in words if w != "*")
+    kind = INTEGERS.get(base, NONE)
+    if base.startswith(("struct ", "union ")):
+        kind = Type("record", 0, name=base)
+    for _ in range(words.count("*")):
+        kind = pointer(kind, space)
+    return kind
+
+
+def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[Tracepoint]:
+    """Groups by record layout when the script reads ``args``, else one group for all events."""
+    parts = point.parts[1:]
+    if len(parts) != 2 or not all(parts):
+        raise Diagnostic("tracepoint needs a subsystem and an event", hint="write tracepoint:SUBSYSTEM:EVENT")
+    events = _events(parts[0], parts[1])
+    reads = not uses.isdisjoint(("args", "ctx"))
+    if not reads:
+        return [Tracepoint([_wanted(s, e) for s, e in events], None, "")]
+    by_layout: dict[tuple[FormatField, ...], list[tuple[str, str]]] = {}
+    formats: dict[tuple[FormatField, ...], Format] = {}
+    for system, event in events:
+        found = parse_format(tracefs.event_format(system, event))
+        by_layout.setdefault(found.fields, []).append((system, event))
+        formats.setdefault(found.fields, found)
+    return [
+        Tracepoint([_wanted(s, e) for s, e in same], formats[fields], "_".join(("_tracepoint", *same[0])))
+        for fields, same in by_layout.items()
+    ]
+
+
+def _wanted(system: str, event: str) -> tuple[str, dict[str, Any]]:
+    return f"tracepoint:{system}:{event}", {"system": system, "event": event}
+
+
+def _events(system: str, event: str) -> list[tuple[str, str]]:
+    if not is_wild(system) and not is_wild(event):
+        # The usual case: no directory is walked, the one file is looked for.
+        if os.path.exists(f"{mounts.tracefs()}/events/{system}/{event}/format"):
+            return [(system, event)]
+        raise _not_found(system, event)
+    systems = matching(system, tracefs.categories()) if is_wild(system) else [system]
+    found = [(s, e) for s in systems if s != _NOT_ATTACHABLE for e in matching(event, tracefs.events(s))]
+    if not found:
+        raise _not_found(system, event)
+    return found
+
+
+def _not_found(system: str, event: str) -> Diagnostic:
+    events = [] if is_wild(system) else tracefs.events(system)
+    if not events:
+        what = f"no tracepoint subsystem is called '{system}'"
+        return missing(what, system, tracefs.categories(), _LIST)
+    return missing(f"no tracepoint matches '{system}:{event}'", event, events, _LIST)
+
+
+def attach(program: Any, targets: Any, session: Any) -> list[Any]:
+    """One perf event for each tracepoint; its number is read now, as it differs from boot to boot."""
+    return [
+        session.perf_link(
+            program,
+            PerfEvent.tracepoint(
+                tracefs.event_id(target.spec["system"], target.spec["event"]), what=target.probe
+            ),
+            target.cookie,
+        )
+        for target in session.steps(targets)
+    ]
+
+
+def listing(machine: Machine, pattern: str) -> Iterator[str]:
+    """Every tracepoint as ``tracepoint:SUBSYSTEM:EVENT``."""
+    for system, event in tracefs.tracepoints():
+        if system != _NOT_ATTACHABLE:
+            yield f"tracepoint:{system}:{event}"
+
+
+def describe(machine: Machine, name: str) -> Iterator[str]:
+    """The fields of one listed tracepoint, one declaration each, without the common ones."""
+    _, system, event = name.split(":")
+    for field in parse_format(tracefs.event_format(system, event)).fields:
+        if not field.name.startswith("common_"):
+            yield field.declaration

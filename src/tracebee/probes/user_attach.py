@@ -1,0 +1,44 @@
+"""Attaching to user code, for uprobe, uretprobe and usdt: in bulk by uprobe.multi, else one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracebee.lang.script import Target
+
+
+def attach_user(program: Any, targets: Sequence[Target], session: Any, *, returns: bool) -> list[Any]:
+    """Attach to every target: specs have ``path``, ``offset`` (in the file) and perhaps ``ref``, the
+    file offset of a reference counter that the kernel raises while the probe is attached.
+    """
+    if not session.is_multi:
+        return [
+            link
+            for target in targets
+            for link in session.uprobe(
+                program,
+                target.spec["path"],
+                target.spec["offset"],
+                returns=returns,
+                ref=target.spec.get("ref", 0),
+                cookie=target.cookie,
+                what=target.probe,
+            )
+        ]
+    by_path: dict[str, list[Target]] = {}
+    for target in targets:
+        by_path.setdefault(target.spec["path"], []).append(target)
+    return [
+        session.uprobe_multi(
+            program,
+            path,
+            [t.spec["offset"] for t in same],
+            refs=[t.spec.get("ref", 0) for t in same],
+            cookies=[t.cookie for t in same],
+            returns=returns,
+        )
+        for path, same in by_path.items()
+    ]
