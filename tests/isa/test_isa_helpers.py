@@ -3,7 +3,7 @@
 import pytest
 
 from tracebee.btf.reader import Btf
-from tracebee.isa.helpers import BY_NAME, BY_NUMBER, HELPERS
+from tracebee.isa.helpers import BY_NAME, BY_NUMBER, FIXED_SIZES, HELPERS
 
 
 @pytest.mark.needs("btf")
@@ -64,3 +64,8 @@ def test_pure_helpers_write_nothing() -> None:
     assert not any("MEM_WRITE" in helper.args or "MEM_UNINIT" in helper.args for helper in pure)
     for name in ("ktime_get_ns", "get_prandom_u32", "get_current_comm", "map_lookup_elem"):
         assert not BY_NAME[name].pure
+
+
+def test_fixed_sizes_cover_the_arguments_that_need_one() -> None:
+    marked = {helper.name for helper in HELPERS if "MEM_FIXED_SIZE" in helper.args}
+    assert marked == set(FIXED_SIZES)

@@ -145,7 +145,7 @@ def _byte_order() -> Iterator[Opcode]:
     for name, code, base in (
         ("le", isa.BPF_ALU | isa.BPF_END | isa.BPF_K, "base32"),
         ("be", isa.BPF_ALU | isa.BPF_END | isa.BPF_X, "base32"),
-        ("bswap", isa.BPF_ALU64 | isa.BPF_END, "base64"),
+        ("bswap", isa.BPF_ALU64 | isa.BPF_END, "base32"),
     ):
         for width in (16, 32, 64):
             yield Opcode(
