@@ -111,7 +111,10 @@ def test_json_printf() -> None:
 
 def test_json_is_valid_for_any_bytes() -> None:
     run = Run(Action("printf", tuple_of([types.string(8)]), "%s"), as_json=True)
-    assert json.loads(run(record(0, b'\xff\x01"\\\x7f\0'))) == {"type": "printf", "data": '\ufffd\x01"\\\x7f'}
+    assert json.loads(run(record(0, b'\xff\x01"\\\x7f\0\0\0'))) == {
+        "type": "printf",
+        "data": '\ufffd\x01"\\\x7f',
+    }
 
 
 @pytest.mark.parametrize(
