@@ -11,6 +11,7 @@
      ├── UnsupportedError   this kernel or engine lacks something; says what, and the way out
      ├── PrivilegeError     a capability or setting is missing; names it
      ├── SymbolError        a function, library, probe or field cannot be found; carries candidates
+     ├── ProgramFaultError  a BPF program did, in the VM, what a verifier is there to prevent
      └── UsageError         a command-line argument is wrong
 """
 
@@ -116,6 +117,21 @@ class SymbolError(TracebeeError):
             hint = "did you mean " + " or ".join(f"'{c}'" for c in candidates[:3]) + "?"
         super().__init__(message, hint=hint)
         self.candidates = tuple(candidates)
+
+
+class ProgramFaultError(TracebeeError):
+    """A BPF program did what a verifier is there to prevent, or hit a limit of the VM.
+
+    :param slot: the slot of the instruction, None when the fault was found before it ran.
+    :param address: the address accessed, where there was one.
+    """
+
+    def __init__(
+        self, message: str, *, slot: int | None = None, address: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.slot = slot
+        self.address = address
 
 
 class UsageError(TracebeeError):
