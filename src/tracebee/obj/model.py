@@ -43,7 +43,7 @@ class RelocKind:
     FUNC = "func"  # lddw: address of a BPF function (a callback)
     CALL = "call"  # call: another function of this object
     KFUNC = "kfunc"  # call: a kernel function by name
-    KSYM = "ksym"  # lddw: a typed kernel variable by name
+    KSYM = "ksym"  # lddw: a kernel variable by name (``Extern`` says whether it is typed)
     CORE = "core"  # immediate or offset: a CO-RE value; ``core`` says which
 
 
@@ -121,6 +121,53 @@ class ProgramDef(NamedTuple):
         return self.function.name
 
 
+class Variable(NamedTuple):
+    """A global variable: ``size`` bytes at ``offset`` of the data section ``map``."""
+
+    name: str
+    map: str
+    offset: int
+    size: int
+    type_id: int  # BTF_KIND_VAR's type in the object's BTF
+
+
+class Extern(NamedTuple):
+    """Something the object expects the kernel to have.
+
+    :param kind: ``kconfig`` (a value of the kernel's configuration, put at ``offset`` of ``.kconfig``),
+        ``ksym`` (a kernel variable) or ``kfunc`` (a kernel function).
+    :param type_id: its type in the object's BTF; 0 for a symbol without a type (``void``), which needs
+        kallsyms instead of the kernel's BTF.
+    :param weak: it may be missing: it is then 0, and a call to it is poisoned.
+    """
+
+    name: str
+    kind: str
+    type_id: int
+    weak: bool
+    offset: int = 0
+    size: int = 0
+
+
+class StructOps(NamedTuple):
+    """A ``.struct_ops`` variable: a kernel struct whose function pointers are programs.
+
+    :param map: name of its BPF_MAP_TYPE_STRUCT_OPS map, the variable's name.
+    :param type_name: the kernel's struct, such as ``tcp_congestion_ops``.
+    :param type_id: the struct in the object's BTF.
+    :param data: its bytes as compiled.
+    :param members: (offset in bytes, program name) for each function pointer that is set.
+    :param link: whether it is attached by a link (``.struct_ops.link``).
+    """
+
+    map: str
+    type_name: str
+    type_id: int
+    data: bytes
+    members: tuple[tuple[int, str], ...]
+    link: bool
+
+
 class Object(NamedTuple):
     """Everything of one loadable object. Orders are as the source has them."""
 
@@ -132,3 +179,6 @@ class Object(NamedTuple):
     btf: bytes = b""
     version: int = 0
     metadata: bytes = b""  # a script's formats and map types, as JSON (lang.script)
+    variables: tuple[Variable, ...] = ()
+    externs: tuple[Extern, ...] = ()
+    struct_ops: tuple[StructOps, ...] = ()

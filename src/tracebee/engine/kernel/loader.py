@@ -1,0 +1,313 @@
+"""Loads a BPF object into the running kernel: maps first, then programs with everything filled in.
+
+What only this kernel knows (descriptors, addresses, BTF ids, configuration values) is put into the
+instructions here, from the object's symbolic relocations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee import uapi
+from tracebee.errors import SymbolError, UnsupportedError
+from tracebee.isa.codec import encode
+from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
+from tracebee.kernel.map import Map
+from tracebee.kernel.program import Program
+from tracebee.obj.image import build_image
+from tracebee.obj.model import RelocKind
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Callable
+    from typing import Self
+
+    from tracebee.engine.kernel.kernel_symbols import KernelSymbols
+    from tracebee.isa.insn import Insn
+    from tracebee.kernel.btf import Btf as KernelBtf
+    from tracebee.obj.image import Image
+    from tracebee.obj.model import MapDef, Object, ProgramDef, Reloc
+
+    CoreResolver = Callable[[Insn, Reloc], Insn]
+
+
+class LoadedObject:
+    """An object in the kernel: owns its maps, programs and BTF, and closes them.
+
+    ``memory`` holds the data sections as mapped memory, shared with the programs (read-only ones are
+    mapped for reading).
+    """
+
+    def __init__(self, obj: Object) -> None:
+        self.object = obj
+        self.maps: dict[str, Map] = {}
+        self.programs: dict[str, Program] = {}
+        self.memory: dict[str, mmap.mmap] = {}
+        self.btf: KernelBtf | None = None
+
+    def close(self) -> None:
+        """Unmap the data sections and close every descriptor; what is attached or pinned stays."""
+        for memory in self.memory.values():
+            memory.close()
+        for owned in (*self.programs.values(), *self.maps.values(), *([self.btf] if self.btf else ())):
+            owned.close()
+        self.memory.clear()
+        self.programs.clear()
+        self.maps.clear()
+        self.btf = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def load_object(
+    obj: Object,
+    *,
+    core: CoreResolver | None = None,
+    reuse: dict[str, Map] | None = None,
+    programs: Callable[[ProgramDef], bool] | None = None,
+    log_level: int = 0,
+    pin_root: str = "/sys/fs/bpf",
+    attach_fd: int = 0,
+) -> LoadedObject:
+    """Load an object.
+
+    :param core: fills in CO-RE relocations; without it instructions stand as compiled, which is right
+        for what was compiled against this very kernel.
+    :param reuse: maps to use in place of the object's own, by name. They stay the caller's.
+    :param programs: which programs to load; default: those the object does not mark as optional.
+    :param log_level: BPF_LOG_* bits; the log is then on each Program.
+    :param pin_root: where maps that ask to be pinned by name are found or pinned.
+    :param attach_fd: the program that freplace programs replace.
+    :raises VerifierError, KernelError, PrivilegeError: the kernel refuses; nothing stays loaded.
+    :raises UnsupportedError, SymbolError: the kernel lacks what the object needs.
+    """
+    loaded = LoadedObject(obj)
+    loader = _Loader(loaded, core, reuse or {}, log_level, pin_root, attach_fd)
+    try:
+        loader.run(programs)
+    except BaseException:
+        loaded.close()
+        raise
+    finally:
+        loader.close()
+    return loaded
+
+
+class _Loader:
+    def __init__(
+        self,
+        loaded: LoadedObject,
+        core: CoreResolver | None,
+        reuse: dict[str, Map],
+        log_level: int,
+        pin_root: str,
+        attach_fd: int,
+    ) -> None:
+        self.loaded, self.obj = loaded, loaded.object
+        self.core, self.reuse, self.log_level = core, reuse, log_level
+        self.pin_root, self.attach_fd = pin_root, attach_fd
+        self.externs = {e.name: e for e in self.obj.externs}
+        self._symbols: KernelSymbols | None = None
+
+    @property
+    def symbols(self) -> KernelSymbols:
+        """Made when first needed: most scripts refer to nothing of the kernel's."""
+        if self._symbols is None:
+            from tracebee.engine.kernel.kernel_symbols import KernelSymbols
+
+            self._symbols = KernelSymbols(self.obj.name)
+        return self._symbols
+
+    def close(self) -> None:
+        if self._symbols is not None:
+            self._symbols.close()
+
+    def run(self, wanted: Callable[[ProgramDef], bool] | None) -> None:
+        obj, loaded = self.obj, self.loaded
+        if obj.btf:
+            from tracebee.kernel.btf import Btf
+
+            loaded.btf = Btf.load(obj.btf)
+        struct_ops = {s.map: s for s in obj.struct_ops}
+        for definition in obj.maps:
+            if definition.name not in self.reuse and definition.name not in struct_ops:
+                loaded.maps[definition.name] = self._map(definition)
+        for definition in obj.maps:
+            self._inner_values(definition)
+        if struct_ops:
+            from tracebee.engine.kernel.struct_ops import create_maps, fill_maps
+
+            create_maps(loaded)
+        chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload)]
+        for program in chosen:
+            loaded.programs[program.name] = self._program(program)
+        for definition in obj.maps:
+            self._program_values(definition)
+        if struct_ops:
+            fill_maps(loaded)
+
+    # Maps.
+
+    def _map(self, definition: MapDef) -> Map:
+        if definition.pinning is not None:
+            from tracebee.engine.kernel.pinning import reuse_or_pin
+
+            return reuse_or_pin(self.pin_root, definition, self._create)
+        created = self._create(definition)
+        if definition.contents is not None:
+            try:
+                self._fill(created, definition)
+            except BaseException:
+                created.close()
+                raise
+        return created
+
+    def _create(self, definition: MapDef) -> Map:
+        named = definition
+        if definition.name.startswith("."):
+            # Data sections carry the object's name before their own, as far as the kernel's 15 bytes go.
+            room = max(0, uapi.BPF_OBJ_NAME_LEN - 1 - len(definition.name))
+            named = definition._replace(name=self.obj.name[: min(room, 8)] + definition.name)
+        types = self.loaded.btf if definition.key_type_id or definition.value_type_id else None
+        if definition.inner is None:
+            return Map.create(named, btf=types)
+        with self._create(definition.inner) as inner:
+            return Map.create(named, btf=types, inner=inner)
+
+    def _fill(self, created: Map, definition: MapDef) -> None:
+        contents = definition.contents
+        assert contents is not None
+        if definition.name == ".kconfig":
+            from tracebee.engine.kernel.kconfig import kconfig_values
+
+            contents = kconfig_values(self.obj, len(contents))
+        if any(contents):
+            created.update(b"\0\0\0\0", contents)
+        if definition.frozen:
+            created.freeze()
+        if definition.flags & uapi.BPF_F_MMAPABLE:
+            self.loaded.memory[definition.name] = created.map_memory(writable=not definition.frozen)
+
+    def _inner_values(self, definition: MapDef) -> None:
+        if definition.type in (uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS, uapi.BPF_MAP_TYPE_HASH_OF_MAPS):
+            outer = self._find_map(definition.name)
+            for index, name in definition.values:
+                outer.update(index.to_bytes(4, "little"), self._find_map(name).fd.to_bytes(4, "little"))
+
+    def _program_values(self, definition: MapDef) -> None:
+        if definition.type == uapi.BPF_MAP_TYPE_PROG_ARRAY:
+            array = self._find_map(definition.name)
+            for index, name in definition.values:
+                if name in self.loaded.programs:
+                    fd = self.loaded.programs[name].fd
+                    array.update(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+
+    def _find_map(self, name: str) -> Map:
+        found = self.reuse.get(name) or self.loaded.maps.get(name)
+        if found is None:
+            raise SymbolError(f"the object has no map '{name}'", sorted(self.loaded.maps))
+        return found
+
+    # Programs.
+
+    def _program(self, program: ProgramDef) -> Program:
+        if not program.type:
+            hint = "give its section a name libbpf knows, such as kprobe/... or tracepoint/..."
+            raise UnsupportedError(f"section '{program.section}' says no program type", hint=hint)
+        image = build_image(self.obj, program)
+        kernel_fds: list[int] = []
+        for reloc in image.relocs:
+            image.insns[reloc.at] = self._relocate(image.insns[reloc.at], reloc, kernel_fds)
+        attach_type = program.expected_attach_type
+        if program.type == uapi.BPF_PROG_TYPE_STRUCT_OPS:
+            from tracebee.engine.kernel.struct_ops import member_index
+
+            attach_type = member_index(self.obj, program)
+        btf_id, btf_fd = self._attach_target(program)
+        types = self.loaded.btf
+        return Program.load(
+            encode(image.insns),
+            program.type,
+            name=program.name,
+            license_name=self.obj.license,
+            expected_attach_type=attach_type,
+            flags=program.flags,
+            btf=types,
+            func_info=_func_info(image) if types else (),
+            line_info=self._line_info(image) if types else (),
+            attach_btf_id=btf_id,
+            attach_fd=btf_fd,
+            fd_array=kernel_fds,
+            log_level=self.log_level,
+            kern_version=self.obj.version,
+        )
+
+    def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> Insn:
+        kind = reloc.kind
+        if kind == RelocKind.MAP:
+            return insn._replace(src=BPF_PSEUDO_MAP_FD, imm=self._find_map(reloc.symbol).fd)
+        if kind == RelocKind.DATA:
+            fd = self._find_map(reloc.symbol).fd
+            return insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=fd | reloc.addend << 32)
+        if kind == RelocKind.CORE:
+            return insn if self.core is None else self.core(insn, reloc)
+        if kind == RelocKind.KFUNC:
+            return self.symbols.call(insn, reloc, kernel_fds)
+        return self.symbols.variable(insn, reloc, self.externs.get(reloc.symbol))
+
+    def _attach_target(self, program: ProgramDef) -> tuple[int, int]:
+        """(BTF id, descriptor of its module's BTF or of the program to replace)."""
+        if program.type == uapi.BPF_PROG_TYPE_STRUCT_OPS:
+            from tracebee.engine.kernel.struct_ops import attach_target
+
+            return attach_target(self.obj, program), 0
+        if program.type == uapi.BPF_PROG_TYPE_EXT:
+            return self._replaced_function(program), self.attach_fd
+        if not program.attach_target:
+            return 0, 0
+        return self.symbols.attach_target(program)
+
+    def _replaced_function(self, program: ProgramDef) -> int:
+        if not self.attach_fd:
+            raise UnsupportedError(
+                f"freplace program {program.name} needs the program it replaces a function of",
+                hint="load it with the target program's descriptor",
+            )
+        from tracebee.engine.kernel.kernel_symbols import function_of_program
+
+        return function_of_program(self.attach_fd, program.attach_target)
+
+    def _line_info(self, image: Image) -> list[tuple[int, int, int, int]]:
+        """Rows for the kernel. Its strings must be in the object's BTF: lines whose are not are left out."""
+        from tracebee.btf.reader import Btf
+
+        btf = Btf.from_bytes(self.obj.btf)
+        offsets: dict[str, int] = {}
+
+        def offset(text: str) -> int:
+            if text not in offsets:
+                offsets[text] = next(iter(btf.string_offsets(text)), 0) if text else 0
+            return offsets[text]
+
+        rows = []
+        for line in image.lines:
+            file, text = offset(line.file), offset(line.text)
+            if file:
+                rows.append((image.slots[line.at], file, text, line.line << 10 | min(line.column, 1023)))
+        return rows if _covers(rows, image) else []
+
+
+def _func_info(image: Image) -> list[tuple[int, int]]:
+    """Rows for the kernel, all or none: it wants one for every function."""
+    rows = [(slot, f.type_id) for slot, f in image.functions]
+    return rows if all(type_id for _, type_id in rows) else []
+
+
+def _covers(rows: list[tuple[int, int, int, int]], image: Image) -> bool:
+    """The kernel wants a line at the start of every function when there are lines at all."""
+    slots = {row[0] for row in rows}
+    return all(slot in slots for slot, _ in image.functions)

@@ -1,0 +1,111 @@
+"""``.struct_ops``: kernel structs whose function pointers are BPF programs.
+
+The kernel describes each such struct by its BTF twice: ``struct NAME``, and ``struct bpf_struct_ops_NAME``
+around it, which is the map's value. Members are matched by name, so an object's struct may be older or
+newer than the kernel's. Source: Linux ``kernel/bpf/bpf_struct_ops.c``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee.btf import Btf
+from tracebee.errors import SymbolError, UnsupportedError
+from tracebee.kernel.map import Map
+
+if TYPE_CHECKING:
+    from tracebee.btf.types import Member
+    from tracebee.engine.kernel.loader import LoadedObject
+    from tracebee.obj.model import Object, ProgramDef, StructOps
+
+
+class _Target(NamedTuple):
+    """The kernel's side: ids of the struct and of the map's value, its size, the struct's place in it."""
+
+    type_id: int
+    value_id: int
+    value_size: int
+    data_offset: int
+    members: tuple[Member, ...]
+
+
+def _target(ops: StructOps) -> _Target:
+    kernel = Btf.vmlinux()
+    name = ops.type_name.partition("___")[0]
+    try:
+        type_id = kernel.find(f"struct {name}")
+        value = kernel.struct(f"struct bpf_struct_ops_{name}")
+    except SymbolError as error:
+        raise UnsupportedError(
+            f"this kernel takes no programs for struct {name}",
+            hint="the subsystem's BPF support must be built in (or its module loaded)",
+        ) from error
+    data = next(m for m in value.members if m.name == "data")
+    return _Target(type_id, value.id, value.size, data.bit_offset // 8, kernel.struct(type_id).members)
+
+
+def create_maps(loaded: LoadedObject) -> None:
+    """Create the object's struct_ops maps, with the size the kernel's own struct has."""
+    definitions = {m.name: m for m in loaded.object.maps}
+    for ops in loaded.object.struct_ops:
+        target = _target(ops)
+        definition = definitions[ops.map]._replace(value_size=target.value_size)
+        loaded.maps[ops.map] = Map.create(definition, btf_vmlinux_value_type_id=target.value_id)
+
+
+def attach_target(obj: Object, program: ProgramDef) -> int:
+    """BTF id of the kernel struct a program is a member of."""
+    return _target(_owner(obj, program.name)[0]).type_id
+
+
+def member_index(obj: Object, program: ProgramDef) -> int:
+    """Which member of the kernel struct a program is: its expected attach type."""
+    ops, offset = _owner(obj, program.name)
+    name = _member_name(obj, ops, offset)
+    for index, member in enumerate(_target(ops).members):
+        if member.name == name:
+            return index
+    raise UnsupportedError(f"this kernel's struct {ops.type_name} has no member '{name}'")
+
+
+def _owner(obj: Object, program: str) -> tuple[StructOps, int]:
+    for ops in obj.struct_ops:
+        for offset, name in ops.members:
+            if name == program:
+                return ops, offset
+    raise UnsupportedError(f"struct_ops program {program} is in no .struct_ops variable")
+
+
+def _member_name(obj: Object, ops: StructOps, offset: int) -> str:
+    own = Btf.from_bytes(obj.btf)
+    for member in own.struct(ops.type_id).members:
+        if member.bit_offset == offset * 8:
+            return member.name
+    raise UnsupportedError(f"{ops.map}: no member of struct {ops.type_name} at offset {offset}")
+
+
+def fill_maps(loaded: LoadedObject) -> None:
+    """Write the structs: data members copied by name, function pointers as program descriptors."""
+    kernel = Btf.vmlinux()
+    own = Btf.from_bytes(loaded.object.btf)
+    for ops in loaded.object.struct_ops:
+        target = _target(ops)
+        places = {m.name: m for m in target.members}
+        value = bytearray(target.value_size)
+        programs = {offset: name for offset, name in ops.members if name in loaded.programs}
+        for member in own.struct(ops.type_id).members:
+            offset, size = member.bit_offset // 8, own.size(member.type_id)
+            content = ops.data[offset : offset + size]
+            if offset in programs:
+                content = loaded.programs[programs[offset]].fd.to_bytes(8, "little")
+            if not any(content):
+                continue
+            place = places.get(member.name)
+            if place is None or kernel.size(place.type_id) != len(content):
+                raise UnsupportedError(
+                    f"{ops.map}: this kernel's struct {ops.type_name} has no such '{member.name}'"
+                )
+            at = target.data_offset + place.bit_offset // 8
+            value[at : at + len(content)] = content
+        # Without BPF_F_LINK the update registers the struct at once; with it a link does so later.
+        loaded.maps[ops.map].update(b"\0\0\0\0", bytes(value))

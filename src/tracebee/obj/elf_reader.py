@@ -1,0 +1,211 @@
+"""Reads a BPF object file, as clang and libbpf's linker make them, into an Object."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from tracebee import uapi
+from tracebee.btf.reader import Btf
+from tracebee.elf.constants import STB_LOCAL, STT_OBJECT
+from tracebee.elf.file import ElfFile
+from tracebee.errors import DecodeError
+from tracebee.obj.btf_fixup import BtfFixup
+from tracebee.obj.code_section import TEXT, CodeReader, Place
+from tracebee.obj.elf_layout import KCONFIG, STRUCT_OPS_SECTIONS, ElfLayout, datasec_variables
+from tracebee.obj.externs import read_externs
+from tracebee.obj.map_section import PlacedMap, read_maps
+from tracebee.obj.model import MapDef, Object, ProgramDef, StructOps, Variable
+from tracebee.obj.sections import section_kind
+
+if TYPE_CHECKING:
+    from tracebee.btf.ext import SectionInfo
+    from tracebee.elf.file import Section
+    from tracebee.obj.model import Function
+
+METADATA_SECTION = ".tracebee"
+
+
+def read_object(path: str, data: bytes | None = None) -> Object:
+    """Read a BPF object.
+
+    :param path: the file; with ``data`` only the name that errors use.
+    :returns: the object, named after the file up to its first dot.
+    :raises DecodeError: it is not a BPF object, or says something that cannot be.
+    :raises OSError: the file cannot be opened.
+    """
+    with ElfFile(path, data) as elf:
+        return _Reader(ElfLayout(elf)).read()
+
+
+class _Reader:
+    def __init__(self, layout: ElfLayout) -> None:
+        self.layout = layout
+        elf = layout.elf
+        section = layout.by_name.get(".BTF")
+        self.btf = None if section is None else Btf.from_bytes(layout.contents(section), name=elf.path)
+        self.maps = read_maps(layout, self.btf)
+        self.externs = read_externs(layout, self.btf)
+        self.code = CodeReader(layout, self.btf, self.maps, self.externs, self._infos())
+
+    def _infos(self) -> dict[str, SectionInfo]:
+        section = self.layout.by_name.get(".BTF.ext")
+        if section is None or self.btf is None:
+            return {}
+        from tracebee.btf.ext import parse_ext
+
+        infos = parse_ext(self.layout.contents(section), self.layout.elf.order)
+        return {self.btf.string(name): info for name, info in infos.items()}
+
+    def read(self) -> Object:
+        layout = self.layout
+        programs, functions = [], []
+        hidden = []
+        for place in self.code.places:
+            function = self.code.read(place)
+            if place.is_hidden:
+                hidden.append(place.symbol.name)
+            if place.section.name == TEXT:
+                functions.append(function)
+            elif place.symbol.binding == STB_LOCAL:
+                raise DecodeError(
+                    f"static program {place.symbol.name} in section {place.section.name} cannot be loaded",
+                    hint="make it global, or put a static function that others call in .text (no SEC)",
+                )
+            else:
+                programs.append(self._program(place, function))
+        metadata = layout.by_name.get(METADATA_SECTION)
+        version = layout.by_name.get("version")
+        return Object(
+            name=layout.elf.path.rsplit("/", 1)[-1].split(".", 1)[0],
+            license=layout.string_section("license"),
+            maps=(*(self._with_values(m) for m in self.maps), *self._data_maps(), *self._struct_ops_maps()),
+            programs=tuple(programs),
+            functions=tuple(functions),
+            btf=b"" if self.btf is None else BtfFixup(self.btf, layout).apply(self.externs, hidden),
+            version=0 if version is None else struct.unpack_from("<I", layout.contents(version))[0],
+            metadata=b"" if metadata is None else layout.contents(metadata),
+            variables=tuple(self._variables()),
+            externs=tuple(self.externs),
+            struct_ops=tuple(self._struct_ops()),
+        )
+
+    def _program(self, place: Place, function: Function) -> ProgramDef:
+        name = place.section.name
+        kind = section_kind(name)
+        plain = name.removeprefix("?")
+        if kind is None:
+            return ProgramDef(function, plain, 0, autoload=not name.startswith("?"))
+        target = plain.partition("/")[2] if kind.target else ""
+        return ProgramDef(
+            function,
+            plain,
+            kind.type,
+            kind.attach_type,
+            kind.flags,
+            target,
+            autoload=not name.startswith("?"),
+        )
+
+    # Maps.
+
+    def _with_values(self, placed: PlacedMap) -> MapDef:
+        """A map definition with the static contents that relocations of ``.maps`` give it."""
+        if placed.values_at < 0:
+            return placed.map
+        section = self.layout.elf.sections[placed.section]
+        ends = [m.offset for m in self.maps if m.section == placed.section and m.offset > placed.offset]
+        end = min(ends, default=section.size)
+        values = [
+            ((reloc.offset - placed.values_at) // 8, reloc.symbol.name)
+            for reloc in self.layout.relocs(section)
+            if placed.values_at <= reloc.offset < end
+        ]
+        definition = placed.map
+        if definition.type == uapi.BPF_MAP_TYPE_PROG_ARRAY and definition.max_entries == 0 and values:
+            definition = definition._replace(max_entries=values[-1][0] + 1)
+        return definition._replace(values=tuple(values))
+
+    def _data_maps(self) -> list[MapDef]:
+        """An array of one element for each data section, and one for the kconfig values."""
+        found = []
+        for section in self.layout.data_sections:
+            read_only = section.name.startswith(".rodata")
+            found.append(self._data_map(section.name, self.layout.contents(section), read_only=read_only))
+        settings = [e for e in self.externs if e.kind == "kconfig"]
+        if settings:
+            size = max(e.offset + e.size for e in settings)
+            found.append(self._data_map(KCONFIG, bytes(size), read_only=True))
+        return found
+
+    def _data_map(self, name: str, contents: bytes, *, read_only: bool) -> MapDef:
+        from tracebee.btf.kinds import BTF_KIND_DATASEC
+
+        types = [] if self.btf is None else self.btf.find_all(name, BTF_KIND_DATASEC)
+        flags = uapi.BPF_F_MMAPABLE | (uapi.BPF_F_RDONLY_PROG if read_only else 0)
+        if name == KCONFIG:
+            flags = uapi.BPF_F_RDONLY_PROG
+        return MapDef(
+            name,
+            uapi.BPF_MAP_TYPE_ARRAY,
+            4,
+            len(contents),
+            1,
+            flags,
+            value_type_id=types[0] if types else 0,
+            contents=contents,
+            frozen=read_only,
+        )
+
+    def _variables(self) -> list[Variable]:
+        """Global variables of data sections, externs of ``.kconfig`` included."""
+        found = [
+            Variable(e.name, KCONFIG, e.offset, e.size, e.type_id)
+            for e in self.externs
+            if e.kind == "kconfig"
+        ]
+        for section in self.layout.data_sections:
+            types = (
+                {} if self.btf is None else {n: t for n, t, _, _ in datasec_variables(self.btf, section.name)}
+            )
+            for symbol in self.layout.symbols:
+                if symbol.section == section.number and symbol.type == STT_OBJECT:
+                    var = types.get(symbol.name, 0)
+                    type_id = self.btf.type(var).type_id if var and self.btf is not None else 0
+                    found.append(Variable(symbol.name, section.name, symbol.addr, symbol.size, type_id))
+        return found
+
+    # struct_ops.
+
+    def _struct_ops_sections(self) -> list[Section]:
+        return [s for s in self.layout.elf.sections if s.name in STRUCT_OPS_SECTIONS]
+
+    def _struct_ops(self) -> list[StructOps]:
+        found = []
+        for section in self._struct_ops_sections():
+            if self.btf is None:
+                raise DecodeError(
+                    f"{section.name} needs BTF to be understood", hint="compile the object with -g"
+                )
+            data = self.layout.contents(section)
+            offsets = {s.name: s.addr for s in self.layout.symbols if s.section == section.number}
+            for name, var, declared, size in datasec_variables(self.btf, section.name):
+                offset = offsets.get(name, declared)
+                type_id = self.btf.resolve(self.btf.type(var).type_id)
+                size = size or self.btf.size(type_id)
+                members = tuple(
+                    (r.offset - offset, r.symbol.name)
+                    for r in self.layout.relocs(section)
+                    if offset <= r.offset < offset + size
+                )
+                link = section.name.endswith(".link")
+                type_name = self.btf.type(type_id).name
+                found.append(StructOps(name, type_name, type_id, data[offset : offset + size], members, link))
+        return found
+
+    def _struct_ops_maps(self) -> list[MapDef]:
+        """Their sizes are those of the kernel's own struct, known only where it is loaded."""
+        return [
+            MapDef(s.map, uapi.BPF_MAP_TYPE_STRUCT_OPS, 4, 0, 1, uapi.BPF_F_LINK if s.link else 0)
+            for s in self._struct_ops()
+        ]

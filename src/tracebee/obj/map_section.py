@@ -1,0 +1,177 @@
+"""Maps as an object declares them: BTF-defined (``.maps``) and legacy (``maps``) definitions.
+
+A BTF-defined map is a variable of a struct whose members say what the map is: ``__uint(name, n)`` is a
+pointer to an array of n elements, ``__type(name, T)`` a pointer to T, ``__array(values, T)`` an array
+of pointers. Source: libbpf's ``bpf_helpers.h`` (the macros), Linux ``Documentation/bpf/map_*.rst``.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee import uapi
+from tracebee.btf.kinds import BTF_KIND_ARRAY, BTF_KIND_DATASEC, BTF_KIND_FUNC_PROTO, BTF_KIND_PTR
+from tracebee.errors import DecodeError
+from tracebee.obj.elf_layout import LEGACY_MAPS, MAPS
+from tracebee.obj.model import MapDef
+
+if TYPE_CHECKING:
+    from tracebee.btf import Btf
+    from tracebee.obj.elf_layout import ElfLayout
+
+_LIBBPF_PIN_NONE, _LIBBPF_PIN_BY_NAME = 0, 1
+# struct bpf_map_def of libbpf before BTF: five numbers, and what some projects put behind them.
+_LEGACY = ("type", "key_size", "value_size", "max_entries", "map_flags")
+
+
+class PlacedMap(NamedTuple):
+    """A map definition and where it stands: ELF section and offset, which relocations name."""
+
+    map: MapDef
+    section: int
+    offset: int
+    values_at: int = -1  # offset of its static contents in the section, -1 without
+
+
+def read_maps(layout: ElfLayout, btf: Btf | None) -> list[PlacedMap]:
+    """Every map of both kinds, in the order of their sections.
+
+    :raises DecodeError: a definition says something that no map can be.
+    """
+    return _btf_maps(layout, btf) + _legacy_maps(layout)
+
+
+def _btf_maps(layout: ElfLayout, btf: Btf | None) -> list[PlacedMap]:
+    section = layout.by_name.get(MAPS)
+    if section is None:
+        return []
+    if btf is None:
+        raise DecodeError(".maps needs BTF to be understood", hint="compile the object with -g")
+    offsets = {s.name: s.addr for s in layout.symbols if s.section == section.number and s.name}
+    found = []
+    for datasec in btf.find_all(MAPS, BTF_KIND_DATASEC):
+        for variable in btf.type(datasec).variables:
+            var = btf.type(variable.type_id)
+            offset = offsets.get(var.name, variable.offset)
+            definition, values = _definition(btf, var.name, var.type_id)
+            at = offset + values if values >= 0 else -1
+            found.append(PlacedMap(definition, section.number, offset, at))
+    return found
+
+
+def _definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) -> tuple[MapDef, int]:
+    """A map from its struct, and the byte offset of ``values`` in it (-1 without)."""
+    layout = btf.struct(btf.resolve(type_id))
+    numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
+    numbers |= {"pinning": _LIBBPF_PIN_NONE, "numa_node": 0, "map_extra": 0}
+    given = set()
+    key_type = value_type = 0
+    inner_map: MapDef | None = None
+    values_at = -1
+    for member in layout.members:
+        if member.name in numbers:
+            numbers[member.name] = _number(btf, name, member.name, member.type_id)
+            given.add(member.name)
+        elif member.name in ("key", "value"):
+            pointee = _pointee(btf, name, member.name, member.type_id)
+            size = btf.size(pointee)
+            given_size = numbers[f"{member.name}_size"]
+            if given_size and given_size != size:
+                raise DecodeError(
+                    f"map {name}: {member.name}_size {given_size}, but its type has {size} bytes"
+                )
+            numbers[f"{member.name}_size"] = size
+            if member.name == "key":
+                key_type = pointee
+            else:
+                value_type = pointee
+        elif member.name == "values":
+            values_at = member.bit_offset // 8
+            inner_map = _values(btf, name, member.type_id, inner=inner)
+        else:
+            raise DecodeError(f"map {name}: unknown field '{member.name}'")
+    kind = numbers["type"]
+    if not kind:
+        raise DecodeError(f"map {name} says no type", hint="give it __uint(type, BPF_MAP_TYPE_...)")
+    if inner_map is not None or kind in (uapi.BPF_MAP_TYPE_PROG_ARRAY, *_MAPS_OF_MAPS):
+        # Their values are file descriptors, whatever the types say.
+        numbers["key_size"] = numbers["key_size"] or 4
+        numbers["value_size"] = 4
+    if numbers["pinning"] not in (_LIBBPF_PIN_NONE, _LIBBPF_PIN_BY_NAME):
+        raise DecodeError(f"map {name}: unknown pinning {numbers['pinning']}")
+    definition = MapDef(
+        name=name,
+        type=kind,
+        key_size=numbers["key_size"],
+        value_size=numbers["value_size"],
+        max_entries=numbers["max_entries"],
+        flags=numbers["map_flags"],
+        key_type_id=key_type,
+        value_type_id=value_type,
+        inner=inner_map,
+        pinning=name if numbers["pinning"] == _LIBBPF_PIN_BY_NAME else None,
+        numa_node=numbers["numa_node"] if "numa_node" in given else None,
+        extra=numbers["map_extra"],
+    )
+    return definition, values_at
+
+
+_MAPS_OF_MAPS = (uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS, uapi.BPF_MAP_TYPE_HASH_OF_MAPS)
+
+
+def _number(btf: Btf, name: str, field: str, type_id: int) -> int:
+    """``__uint(field, n)``: a pointer to an array of n; ``__ulong``: an enum's one value."""
+    member = btf.type(btf.resolve(type_id))
+    if member.enumerators:
+        return member.enumerators[0].value
+    if member.kind == BTF_KIND_PTR:
+        array = btf.type(btf.resolve(member.type_id))
+        if array.kind == BTF_KIND_ARRAY:
+            return array.nelems
+    raise DecodeError(f"map {name}: field '{field}' is not written with __uint")
+
+
+def _pointee(btf: Btf, name: str, field: str, type_id: int) -> int:
+    member = btf.type(btf.resolve(type_id))
+    if member.kind != BTF_KIND_PTR:
+        raise DecodeError(f"map {name}: field '{field}' is not written with __type")
+    return member.type_id
+
+
+def _values(btf: Btf, name: str, type_id: int, *, inner: bool) -> MapDef | None:
+    """The inner map's definition of a map of maps; None for an array of programs."""
+    array = btf.type(btf.resolve(type_id))
+    if inner or array.kind != BTF_KIND_ARRAY:
+        raise DecodeError(f"map {name}: 'values' is not written with __array, or inside an inner map")
+    element = btf.type(btf.resolve(array.type_id))
+    if element.kind != BTF_KIND_PTR:
+        raise DecodeError(f"map {name}: 'values' has elements that are no pointers")
+    target = btf.resolve(element.type_id)
+    if btf.type(target).kind == BTF_KIND_FUNC_PROTO:
+        return None
+    return _definition(btf, f"{name}.inner", target, inner=True)[0]
+
+
+def _legacy_maps(layout: ElfLayout) -> list[PlacedMap]:
+    section = layout.by_name.get(LEGACY_MAPS)
+    if section is None:
+        return []
+    named = sorted((s.addr, s.name) for s in layout.symbols if s.section == section.number and s.name)
+    if not named:
+        return []
+    data = layout.contents(section)
+    size = section.size // len(named)
+    if size < len(_LEGACY) * 4:
+        raise DecodeError(f"section maps: definitions of {size} bytes are shorter than struct bpf_map_def")
+    found = []
+    for offset, name in named:
+        numbers = struct.unpack_from(f"{layout.elf.order}{'I' * len(_LEGACY)}", data, offset)
+        rest = data[offset + len(_LEGACY) * 4 : offset + size]
+        if any(rest):
+            raise DecodeError(f"map {name}: has fields that struct bpf_map_def does not know")
+        kind, key_size, value_size, entries, flags = numbers
+        found.append(
+            PlacedMap(MapDef(name, kind, key_size, value_size, entries, flags), section.number, offset)
+        )
+    return found
