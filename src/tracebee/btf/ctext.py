@@ -8,6 +8,8 @@ from tracebee.btf import kinds
 from tracebee.errors import DecodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.btf.reader import Btf
 
 _MAX_DEPTH = 64
@@ -16,7 +18,7 @@ _QUALIFIERS = {
     kinds.BTF_KIND_VOLATILE: "volatile",
     kinds.BTF_KIND_RESTRICT: "restrict",
 }
-_TAGGED = {
+KEYWORD = {
     kinds.BTF_KIND_STRUCT: "struct",
     kinds.BTF_KIND_UNION: "union",
     **dict.fromkeys(kinds.ENUMS, "enum"),
@@ -25,67 +27,80 @@ _TAGGED = {
 
 def declaration(btf: Btf, type_id: int, name: str) -> str:
     """``name`` declared with a type; with an empty name, the type's own text."""
-    base, declarator = _declare(btf, type_id, name, 0)
-    # "char[16]" and "int (*)(void)", but "struct s *" and "char x[16]".
-    return base + declarator if not declarator or declarator[0] == "[" else f"{base} {declarator}"
+    return Declarator(btf, lambda i: plain_base(btf, i)).declare(type_id, name)
 
 
-def _declare(btf: Btf, type_id: int, inner: str, depth: int) -> tuple[str, str]:
-    """The base type in front, and the declarator around ``inner`` (C declares inside out)."""
-    if depth > _MAX_DEPTH:
-        raise DecodeError(f"{btf.name}: type {type_id} refers to itself")
-    record = btf.type(type_id)
-    kind, following = record.kind, record.type_id
-    if kind == kinds.BTF_KIND_PTR:
-        target = btf.type(_skip_tags(btf, following)).kind
-        star = f"*{inner}"
-        if target in (kinds.BTF_KIND_ARRAY, kinds.BTF_KIND_FUNC_PROTO):
-            star = f"({star})"
-        return _declare(btf, following, star, depth + 1)
-    if kind == kinds.BTF_KIND_ARRAY:
-        return _declare(btf, following, f"{inner}[{record.nelems or ''}]", depth + 1)
-    if kind == kinds.BTF_KIND_FUNC_PROTO:
-        return _declare(btf, following, f"{inner}({_parameters(btf, type_id)})", depth + 1)
-    if kind in _QUALIFIERS:
-        target = btf.type(_skip_tags(btf, following)).kind
-        if target == kinds.BTF_KIND_PTR:
-            # Stands behind the star it qualifies: char *const p.
-            base, declarator = _declare(btf, following, "\0", depth + 1)
-            return base, declarator.replace("\0", f"{_QUALIFIERS[kind]} {inner}".rstrip())
-        if target in (kinds.BTF_KIND_ARRAY, *_QUALIFIERS):
-            base, declarator = _declare(btf, following, inner, depth + 1)
-            return f"{_QUALIFIERS[kind]} {base}", declarator
-        return f"{_QUALIFIERS[kind]} {_declare(btf, following, '', depth + 1)[0]}", inner
-    if kind == kinds.BTF_KIND_TYPE_TAG or kind == kinds.BTF_KIND_VAR:
-        return _declare(btf, following, inner, depth + 1)
-    if kind == kinds.BTF_KIND_FUNC:
-        return _declare(btf, following, inner or record.name, depth + 1)
-    return _base(btf, type_id), inner
-
-
-def _skip_tags(btf: Btf, type_id: int) -> int:
-    for _ in range(_MAX_DEPTH):
-        record = btf.type(type_id)
-        if record.kind != kinds.BTF_KIND_TYPE_TAG:
-            return type_id
-        type_id = record.type_id
-    raise DecodeError(f"{btf.name}: type {type_id} refers to itself")
-
-
-def _base(btf: Btf, type_id: int) -> str:
+def plain_base(btf: Btf, type_id: int) -> str:
+    """A base type's name, ``struct {...}`` for an anonymous one."""
     record = btf.type(type_id)
     if record.kind == kinds.BTF_KIND_FWD:
         return f"{'union' if record.flag else 'struct'} {record.name}"
-    keyword = _TAGGED.get(record.kind)
+    keyword = KEYWORD.get(record.kind)
     if keyword is None:
         return record.name
     return f"{keyword} {record.name}" if record.name else f"{keyword} {{...}}"
 
 
-def _parameters(btf: Btf, proto_id: int) -> str:
-    params = btf.type(proto_id).params
-    if not params:
-        return "void"
-    variadic = params[-1].type_id == 0
-    texts = [declaration(btf, p.type_id, p.name) for p in (params[:-1] if variadic else params)]
-    return ", ".join([*texts, "..."] if variadic else texts)
+class Declarator:
+    """Writes declarations.
+
+    :param base: the text of a base type (integer, typedef, struct, enum...) by id.
+    :param unsized: what stands in the brackets of an array without elements.
+    """
+
+    def __init__(self, btf: Btf, base: Callable[[int], str], unsized: str = "") -> None:
+        self.btf, self.base, self.unsized = btf, base, unsized
+
+    def declare(self, type_id: int, name: str) -> str:
+        """``name`` declared with a type; with an empty name, the type's own text."""
+        return self._declared(type_id, name, 0)
+
+    def _declared(self, type_id: int, name: str, depth: int) -> str:
+        base, declarator = self._declare(type_id, name, depth)
+        # "char[16]", but "struct s *" and "char x[16]".
+        return base + declarator if not declarator or declarator[0] == "[" else f"{base} {declarator}"
+
+    def _declare(self, type_id: int, inner: str, depth: int) -> tuple[str, str]:
+        """The base type in front, and the declarator around ``inner`` (C declares inside out)."""
+        if depth > _MAX_DEPTH:
+            raise DecodeError(f"{self.btf.name}: type {type_id} refers to itself")
+        record = self.btf.type(type_id)
+        kind, target = record.kind, record.type_id
+        if kind == kinds.BTF_KIND_PTR:
+            star = f"*{inner}"
+            if self._kind_behind(target) in (kinds.BTF_KIND_ARRAY, kinds.BTF_KIND_FUNC_PROTO):
+                star = f"({star})"
+            return self._declare(target, star, depth + 1)
+        if kind == kinds.BTF_KIND_ARRAY:
+            return self._declare(target, f"{inner}[{record.nelems or self.unsized}]", depth + 1)
+        if kind == kinds.BTF_KIND_FUNC_PROTO:
+            return self._declare(target, f"{inner}({self._parameters(type_id, depth + 1)})", depth + 1)
+        if kind in _QUALIFIERS:
+            word = _QUALIFIERS[kind]
+            if self._kind_behind(target) == kinds.BTF_KIND_PTR:
+                # Stands behind the star it qualifies: char *const p.
+                return self._declare(target, f"{word} {inner}".rstrip(), depth + 1)
+            base, declarator = self._declare(target, inner, depth + 1)
+            return (base if base.startswith(f"{word} ") else f"{word} {base}"), declarator
+        if kind in (kinds.BTF_KIND_TYPE_TAG, kinds.BTF_KIND_VAR):
+            return self._declare(target, inner, depth + 1)
+        if kind == kinds.BTF_KIND_FUNC:
+            return self._declare(target, inner or record.name, depth + 1)
+        return self.base(type_id), inner
+
+    def _kind_behind(self, type_id: int) -> int:
+        """The kind behind type tags, and behind qualifiers, which stand with what they qualify."""
+        for _ in range(_MAX_DEPTH):
+            record = self.btf.type(type_id)
+            if record.kind != kinds.BTF_KIND_TYPE_TAG and record.kind not in _QUALIFIERS:
+                return record.kind
+            type_id = record.type_id
+        raise DecodeError(f"{self.btf.name}: type {type_id} refers to itself")
+
+    def _parameters(self, proto_id: int, depth: int) -> str:
+        params = self.btf.type(proto_id).params
+        if not params:
+            return "void"
+        variadic = params[-1].type_id == 0
+        texts = [self._declared(p.type_id, p.name, depth) for p in (params[:-1] if variadic else params)]
+        return ", ".join([*texts, "..."] if variadic else texts)

@@ -52,7 +52,7 @@ def size_of(btf: Btf, type_id: int) -> int:
     raise DecodeError(f"{btf.name}: type {type_id} contains itself")
 
 
-def align_of(btf: Btf, type_id: int, known: dict[int, int]) -> int:
+def align_of(btf: Btf, type_id: int, known: dict[int, int], depth: int = 0) -> int:
     """Alignment in bytes; that of a struct is its members' largest, 1 when its layout shows packing.
 
     :param known: alignments already found, by resolved id.
@@ -63,27 +63,42 @@ def align_of(btf: Btf, type_id: int, known: dict[int, int]) -> int:
         return found
     # Stands while the members are looked at: valid types never come back here.
     known[type_id] = 1
+    if depth > _MAX_DEPTH:
+        raise DecodeError(f"{btf.name}: type {type_id} is nested too deeply")
     record = btf.type(type_id)
     if record.kind in (kinds.BTF_KIND_ARRAY, kinds.BTF_KIND_VAR):
-        align = align_of(btf, record.type_id, known)
+        align = align_of(btf, record.type_id, known, depth + 1)
     elif record.kind == kinds.BTF_KIND_PTR:
         align = btf.pointer_size
     elif record.kind in kinds.COMPOSITES:
-        align = _composite_align(btf, record, known)
+        align = _composite_align(btf, record, known, depth + 1)
     else:
         align = min(record.size, btf.pointer_size) or 1
     known[type_id] = align
     return align
 
 
-def _composite_align(btf: Btf, record: Type, known: dict[int, int]) -> int:
+def _composite_align(btf: Btf, record: Type, known: dict[int, int], depth: int) -> int:
     largest = 1
-    for member in record.members:
-        align = align_of(btf, member.type_id, known)
-        if not member.bit_size and member.bit_offset % (8 * align):
+    for raw in record.members:
+        member = real_member(btf, raw)
+        align = align_of(btf, member.type_id, known, depth)
+        if member.bit_size:
+            # A bit-field stays within one unit of its type, except in a packed struct.
+            unit = 8 * btf.size(member.type_id) or 8
+            last = member.bit_offset + member.bit_size - 1
+            if member.bit_offset // unit != last // unit:
+                return 1
+        elif member.bit_offset % (8 * align):
             return 1
         largest = max(largest, align)
     return 1 if record.size % largest else largest
+
+
+def is_packed(btf: Btf, type_id: int) -> bool:
+    """Whether a struct's or union's members or size are less aligned than their types ask for."""
+    members = btf.type(type_id).members
+    return btf.align(type_id) == 1 and any(btf.align(m.type_id) > 1 for m in members)
 
 
 def layout_of(btf: Btf, name: str | int) -> Layout:

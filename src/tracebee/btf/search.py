@@ -48,10 +48,12 @@ class Search:
 
     def __init__(self, data: bytes | mmap) -> None:
         self._buffer = _Buffer()
-        ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(data), ctypes.byref(self._buffer), 0)
+        # Kept here because modules may be gone when the interpreter ends.
+        self._release, self._reference = ctypes.pythonapi.PyBuffer_Release, ctypes.byref(self._buffer)
+        ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(data), self._reference, 0)
 
     def __del__(self) -> None:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(self._buffer))
+        self._release(self._reference)
 
     def words(self, word: int, start: int, end: int, order: str) -> Iterator[int]:
         """Offsets in ``[start, end)`` of every 32-bit word of this value; ``start`` is aligned.

@@ -1,0 +1,291 @@
+"""All types as a C header that compiles to the same layouts (what ``bpftool btf dump format c`` gives).
+
+A definition needs what it holds by value in front of it, and of what it points to a declaration.
+Types are therefore written depth first; a struct that is still being written is forward declared.
+Offsets that C's own rules would not give are made with unnamed bit-fields, and structs whose members
+are not aligned are packed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tracebee.btf import kinds
+from tracebee.btf.ctext import KEYWORD, Declarator, plain_base
+from tracebee.btf.layout import is_packed, real_member
+from tracebee.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tracebee.btf.reader import Btf
+    from tracebee.btf.types import Type
+
+_HEAD = """\
+#ifndef __VMLINUX_H__
+#define __VMLINUX_H__
+
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
+#endif
+"""
+_TAIL = """\
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute pop
+#endif
+
+#endif /* __VMLINUX_H__ */
+"""
+
+# Unnamed bit-fields that fill a gap, by bits.
+_FILLERS = ((64, "long long"), (32, "int"), (16, "short"), (8, "char"))
+# The mode attribute that gives an enum its size in bytes, where it is not that of int.
+_ENUM_MODES = {1: "QI", 2: "HI", 8: "DI"}
+_C_BASE_TYPE = re.compile(
+    r"((un)?signed|char|short|int|long|_Bool|__int128|float|double|_Float\d+|__bf16|_Complex|complex"
+    r"|__ibm128|__float\d+| )+"
+)
+# Names that compilers define themselves.
+_BUILT_IN = frozenset({"__builtin_va_list"})
+_MAX_DEPTH = 200
+
+
+def format_c(btf: Btf, ids: Iterable[int] | None = None) -> str:
+    """The C header of the given types and all that they need; of all types when None.
+
+    :raises DecodeError: types that C cannot have, such as a struct that holds itself.
+    """
+    writer = _Writer(btf)
+    try:
+        body = "".join(writer.write(range(1, btf.end_id) if ids is None else ids))
+    except RecursionError:
+        raise DecodeError(f"{btf.name}: types are nested too deeply") from None
+    return f"{_HEAD}\n{body}{_TAIL}"
+
+
+class _Writer:
+    def __init__(self, btf: Btf) -> None:
+        self.btf = btf
+        self.out: list[str] = []
+        self.defined: set[int] = set()
+        self.declared: set[int] = set()
+        self.open: set[int] = set()
+        self.written_enums: set[int] = set()
+        self.names: dict[int, str] = {}
+        self.taken: dict[tuple[str, str], int] = {}
+        self.indent = 0
+        self.declarator = Declarator(btf, self.base, "0")
+
+    def write(self, ids: Iterable[int]) -> Iterator[str]:
+        """The header's text in pieces."""
+        anonymous_enums = []
+        for type_id in ids:
+            record = self.btf.type(type_id)
+            if record.kind in KEYWORD and record.name:
+                self.complete(type_id, 0)
+            elif record.kind in (kinds.BTF_KIND_TYPEDEF, kinds.BTF_KIND_FWD):
+                self.mention(type_id, 0)
+            elif record.kind in kinds.ENUMS:
+                anonymous_enums.append(type_id)
+            yield from self.out
+            self.out.clear()
+        for type_id in anonymous_enums:
+            if type_id not in self.written_enums:
+                yield f"{self._enum(type_id)};\n\n"
+
+    # Order.
+
+    def complete(self, type_id: int, depth: int) -> None:
+        """Write what must stand in front of a use of this type by value."""
+        if depth > _MAX_DEPTH:
+            raise DecodeError(f"{self.btf.name}: type {type_id} is nested too deeply")
+        if type_id in self.defined:
+            return
+        record = self.btf.type(type_id)
+        if record.kind in kinds.COMPOSITES:
+            if type_id in self.open:
+                raise DecodeError(f"{self.btf.name}: {self.btf.name_of(type_id)} contains itself")
+            self.open.add(type_id)
+            for member in record.members:
+                self.complete(member.type_id, depth + 1)
+            self.open.discard(type_id)
+            self.defined.add(type_id)
+            if record.name:
+                self.out.append(f"{self._composite(type_id)};\n\n")
+        elif record.kind in kinds.ENUMS:
+            if record.name:
+                self.defined.add(type_id)
+                self.out.append(f"{self._enum(type_id)};\n\n")
+        elif record.kind == kinds.BTF_KIND_TYPEDEF:
+            self.complete(record.type_id, depth + 1)
+            self._typedef(type_id)
+        elif record.kind in (kinds.BTF_KIND_PTR, kinds.BTF_KIND_FUNC_PROTO):
+            self.mention(type_id, depth)
+        elif record.kind == kinds.BTF_KIND_ARRAY or record.kind in kinds.MODIFIERS:
+            self.complete(record.type_id, depth + 1)
+        else:
+            self._foreign_base(type_id, record)
+
+    def mention(self, type_id: int, depth: int) -> None:
+        """Write what must stand in front of a use of this type behind a pointer."""
+        if depth > _MAX_DEPTH:
+            raise DecodeError(f"{self.btf.name}: type {type_id} is nested too deeply")
+        if type_id in self.defined:
+            return
+        record = self.btf.type(type_id)
+        if record.kind in kinds.COMPOSITES or record.kind == kinds.BTF_KIND_FWD:
+            if record.name:
+                self._forward(type_id)
+            else:
+                self.complete(type_id, depth + 1)
+        elif record.kind == kinds.BTF_KIND_TYPEDEF:
+            target = self.btf.type(record.type_id)
+            if target.kind in kinds.COMPOSITES and target.name:
+                self._forward(record.type_id)
+            else:
+                self.mention(record.type_id, depth + 1)
+            self._typedef(type_id)
+        elif record.kind == kinds.BTF_KIND_ARRAY:
+            self.complete(type_id, depth + 1)
+        elif record.kind == kinds.BTF_KIND_FUNC_PROTO:
+            for param in record.params:
+                self.mention(param.type_id, depth + 1)
+            self.mention(record.type_id, depth + 1)
+        elif record.kind == kinds.BTF_KIND_PTR or record.kind in kinds.MODIFIERS:
+            self.mention(record.type_id, depth + 1)
+        else:
+            self.complete(type_id, depth)
+
+    def _forward(self, type_id: int) -> None:
+        if type_id not in self.declared:
+            self.declared.add(type_id)
+            text = self.base(type_id)
+            if ("fwd", text) not in self.taken:
+                self.taken["fwd", text] = 1
+                self.out.append(f"{text};\n\n")
+
+    def _typedef(self, type_id: int) -> None:
+        if type_id in self.defined:
+            return
+        self.defined.add(type_id)
+        record = self.btf.type(type_id)
+        if record.name in _BUILT_IN:
+            return
+        text = self.declarator.declare(record.type_id, self.name(type_id))
+        self.out.append(f"typedef {text};\n\n")
+
+    def _foreign_base(self, type_id: int, record: Type) -> None:
+        """An integer whose name C does not know (another language's) gets a typedef."""
+        self.defined.add(type_id)
+        if record.kind == kinds.BTF_KIND_INT and not _C_BASE_TYPE.fullmatch(record.name):
+            sign = "" if record.encoding & kinds.BTF_INT_SIGNED else "unsigned "
+            if record.encoding & kinds.BTF_INT_BOOL:
+                text = "_Bool"
+            elif record.size == 16:
+                text = f"{sign}__int128"
+            else:
+                text = sign + {1: "char", 2: "short", 4: "int", 8: "long long"}.get(record.size, "int")
+            self.out.append(f"typedef {text} {self.name(type_id)};\n\n")
+
+    # Names.
+
+    def name(self, type_id: int) -> str:
+        """The type's name, made unique: C has one name space for tags, another for the rest."""
+        known = self.names.get(type_id)
+        if known is None:
+            record = self.btf.type(type_id)
+            space = "tag" if record.kind in KEYWORD else "identifier"
+            known = self.names[type_id] = self._unique(space, record.name)
+        return known
+
+    def _unique(self, space: str, name: str) -> str:
+        count = self.taken[space, name] = self.taken.get((space, name), 0) + 1
+        return name if count == 1 else f"{name}___{count}"
+
+    def base(self, type_id: int) -> str:
+        """Text of a base type: unique name, or the whole body when it is anonymous."""
+        record = self.btf.type(type_id)
+        keyword = KEYWORD.get(record.kind)
+        if keyword is None:
+            if record.kind == kinds.BTF_KIND_TYPEDEF and record.name not in _BUILT_IN:
+                return self.name(type_id)
+            if record.kind == kinds.BTF_KIND_INT and not _C_BASE_TYPE.fullmatch(record.name):
+                return self.name(type_id)
+            return plain_base(self.btf, type_id)
+        if record.name:
+            return f"{keyword} {self.name(type_id)}"
+        return self._enum(type_id) if record.kind in kinds.ENUMS else self._composite(type_id)
+
+    # Bodies.
+
+    def _enum(self, type_id: int) -> str:
+        record = self.btf.type(type_id)
+        self.written_enums.add(type_id)
+        head = f"enum {self.name(type_id)}" if record.name else "enum"
+        mode = _ENUM_MODES.get(record.size)
+        wide = any(not -(1 << 31) <= e.value < 1 << 32 for e in record.enumerators)
+        attribute = f" __attribute__((mode({mode})))" if mode and not (record.size == 8 and wide) else ""
+        if not record.enumerators:
+            return f"{head}{attribute}"
+        pad = "\t" * (self.indent + 1)
+        suffix = "ULL" if record.kind == kinds.BTF_KIND_ENUM64 and not record.flag else ""
+        suffix = "LL" if record.kind == kinds.BTF_KIND_ENUM64 and record.flag else suffix
+        lines = []
+        for name, value in record.enumerators:
+            text = f"(-{-value - 1}{suffix} - 1)" if value < 0 else f"{value}{suffix}"
+            lines.append(f"{pad}{self._unique('identifier', name)} = {text},\n")
+        return f"{head} {{\n{''.join(lines)}{pad[1:]}}}{attribute}"
+
+    def _composite(self, type_id: int) -> str:
+        record = self.btf.type(type_id)
+        keyword = KEYWORD[record.kind]
+        head = f"{keyword} {self.name(type_id)}" if record.name else keyword
+        packed = is_packed(self.btf, type_id)
+        pad = "\t" * (self.indent + 1)
+        self.indent += 1
+        align = self.btf.align(type_id)
+        lines: list[str] = []
+        cursor = 0
+        for raw in record.members:
+            member = real_member(self.btf, raw)
+            if record.kind == kinds.BTF_KIND_STRUCT:
+                natural = self._natural(member.type_id, member.bit_size, cursor, packed)
+                if member.bit_offset != natural:
+                    lines += self._fill(cursor, member.bit_offset, align)
+            text = self.declarator.declare(member.type_id, member.name)
+            lines.append(f"{text}: {member.bit_size};" if member.bit_size else f"{text};")
+            width = member.bit_size or 8 * self.btf.size(member.type_id)
+            cursor = max(cursor, member.bit_offset + width)
+        attribute = " __attribute__((packed))" if packed else ""
+        if -(-cursor // (8 * align)) * align != record.size:
+            if record.kind == kinds.BTF_KIND_STRUCT:
+                lines += self._fill(cursor, 8 * record.size, align)
+            else:
+                # Nothing but its alignment can make a union larger than its largest member.
+                attribute = f" __attribute__((aligned({record.size & -record.size})))"
+        self.indent -= 1
+        body = "".join(f"{pad}{text}\n" for text in lines)
+        return f"{head} {{\n{body}{pad[1:]}}}{attribute}"
+
+    def _natural(self, type_id: int, bit_size: int, cursor: int, packed: bool) -> int:
+        """Where a compiler puts the next member when nothing stands between."""
+        unit = 8 * (self.btf.size(type_id) if bit_size else self.btf.align(type_id))
+        if bit_size:
+            crosses = cursor // unit != (cursor + bit_size - 1) // unit
+            return cursor if packed or not crosses else -(-cursor // unit) * unit
+        if packed:
+            unit = 8
+        return -(-cursor // unit) * unit
+
+    def _fill(self, cursor: int, end: int, align: int) -> list[str]:
+        """Unnamed bit-fields from bit ``cursor`` to ``end``, no wider than the struct is aligned."""
+        lines = []
+        while cursor < end:
+            fitting = [
+                f for f in _FILLERS if f[0] <= 8 * align and cursor % f[0] == 0 and cursor + f[0] <= end
+            ]
+            bits, name = fitting[0] if fitting else (min(8 - cursor % 8, end - cursor), "char")
+            lines.append(f"{name}: {bits};")
+            cursor += bits
+        return lines

@@ -1,0 +1,134 @@
+"""The C header compiles, and what compilers make of it has the offsets that BTF says."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tracebee.btf import Btf, kinds
+from tracebee.btf.cdump import format_c
+
+VMLINUX = "/sys/kernel/btf/vmlinux"
+
+
+def _clang_btf(source: str, folder: Path) -> Btf:
+    """BTF that clang writes for a C file."""
+    (folder / "source.c").write_text(source)
+    subprocess.run(
+        ["clang", "-g", "-O1", "-w", "-target", "bpf", "-c", "source.c", "-o", "object.o"],
+        cwd=folder,
+        check=True,
+    )
+    return Btf.from_file(str(folder / "object.o"))
+
+
+KEYWORDS = {kinds.BTF_KIND_STRUCT: "struct", kinds.BTF_KIND_UNION: "union"}
+
+
+def _unique(btf: Btf) -> list[tuple[str, int]]:
+    """C names and ids of the structs and unions whose tags no other type has."""
+    seen: dict[str, list[int]] = {}
+    for name, type_id in btf.names(*KEYWORDS, *kinds.ENUMS):
+        seen.setdefault(name, []).append(type_id)
+    alone = [(name, ids[0]) for name, ids in seen.items() if len(ids) == 1]
+    return [(f"{KEYWORDS[btf.type(i).kind]} {name}", i) for name, i in alone if btf.type(i).kind in KEYWORDS]
+
+
+@pytest.mark.needs("gcc", "btf")
+def test_sizes_and_offsets_of_every_kernel_struct(tmp_path: Path) -> None:
+    btf = Btf.vmlinux()
+    named = _unique(btf)
+    assert len(named) > 5000
+    checks = []
+    for name, type_id in named:
+        checks.append(f'_Static_assert(sizeof({name}) == {btf.size(type_id)}, "{name}");')
+        checks += [
+            f'_Static_assert(__builtin_offsetof({name}, {field.name}) == {field.offset}, "{name}");'
+            for field in btf.fields(type_id)
+            if not field.bit_size
+        ]
+    (tmp_path / "vmlinux.h").write_text(format_c(btf))
+    (tmp_path / "check.c").write_text('#include "vmlinux.h"\n' + "\n".join(checks))
+    run = subprocess.run(
+        ["gcc", "-std=gnu11", "-Werror", "-Wno-address-of-packed-member", "-fsyntax-only", "check.c"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stderr[:2000] == ""
+
+
+def _shape(btf: Btf, type_id: int) -> list[tuple[str, int, int, int, int]]:
+    """Every member with its place and what it is, down through anonymous ones."""
+    shape = []
+    for field in btf.fields(type_id):
+        target = btf.resolve(field.type_id)
+        # clang 14 writes no ENUM64; values are not compared here.
+        kind = kinds.BTF_KIND_ENUM if btf.type(target).kind in kinds.ENUMS else btf.type(target).kind
+        shape.append((field.name, field.bit_offset, field.bit_size, kind, btf.size(target)))
+    return shape
+
+
+@pytest.mark.needs("clang", "btf")
+def test_clang_makes_the_same_bit_fields_of_the_header(tmp_path: Path) -> None:
+    kernel = Btf.vmlinux()
+    named = [
+        (name, type_id)
+        for name, type_id in _unique(kernel)
+        if any(f.bit_size for f in kernel.fields(type_id))
+        # What va_list is depends on the target.
+        and not any(kernel.name_of(f.type_id) == "va_list" for f in kernel.fields(type_id))
+    ]
+    assert len(named) > 200
+    header = format_c(kernel, [type_id for _, type_id in named])
+    uses = "\n".join(f"{name} variable_{number};" for number, (name, _) in enumerate(named))
+    made = _clang_btf(f"{header}\n{uses}", tmp_path)
+    wrong = []
+    for name, type_id in named:
+        again = made.find(name)
+        if (made.size(again), _shape(made, again)) != (kernel.size(type_id), _shape(kernel, type_id)):
+            wrong.append(name)
+    assert wrong == []
+
+
+AWKWARD = """
+struct forward; typedef struct forward *handle;
+typedef int (*callback)(struct forward *, const char *const *, ...);
+struct __attribute__((packed)) tight { char a; int b; long long c : 33; char d; };
+struct gaps { char a; long : 40; int b : 3; int : 7; int c : 5; short d; } __attribute__((aligned(16)));
+union either { struct { int x, y; }; long long both; char bytes[12]; } __attribute__((aligned(32)));
+enum small { S0, S1 } __attribute__((packed)); enum minus { M = -5, Z = 0 };
+struct tree { struct tree *left, *right; callback visit; handle (*maker[3])(void); int rest[]; };
+struct holder { struct tight t[3]; struct gaps g; union either e; enum small s; enum minus m;
+                const volatile int *restrict p; int (*matrix)[4][5]; struct { struct { int n; } in; } out; };
+struct empty {}; struct last { int n; struct empty e; };
+struct holder v0; struct last v1; struct tree v2; struct forward *v3;
+"""
+
+
+@pytest.mark.needs("clang")
+def test_awkward_types_survive_a_round_trip_through_c(tmp_path: Path) -> None:
+    first = _clang_btf(AWKWARD, tmp_path)
+    uses = "struct holder v0; struct last v1; struct tree v2; struct forward *v3;"
+    second = _clang_btf(f"{format_c(first)}\n{uses}", tmp_path)
+    names = ["tight", "gaps", "either", "tree", "holder", "empty", "last"]
+    for name in names:
+        one, two = first.struct(name), second.struct(name)
+        assert (name, one.size) == (name, two.size)
+        assert _shape(first, one.id) == _shape(second, two.id)
+        assert [first.declare(f.type_id, f.name) for f in first.fields(one.id)] == [
+            second.declare(f.type_id, f.name) for f in second.fields(two.id)
+        ]
+    assert second.enumerators("enum minus") == first.enumerators("enum minus")
+    assert second.size(second.find("enum small")) == 1
+
+
+@pytest.mark.needs("clang")
+def test_anonymous_enums_are_written_once(tmp_path: Path) -> None:
+    source = "struct s { enum { IN, SIDE } e; } v; const enum { A, B } w;"
+    header = format_c(_clang_btf(source, tmp_path))
+    assert "struct s {\n\tenum {\n\t\tIN = 0,\n\t\tSIDE = 1,\n\t} e;\n};\n" in header
+    assert "\nenum {\n\tA = 0,\n\tB = 1,\n};\n" in header
+    assert header.count("IN = 0") == 1

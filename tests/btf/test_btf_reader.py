@@ -1,0 +1,256 @@
+"""Finding types, members, prototypes and enumerators; the expected values come from C and the kernel."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracebee.btf import Btf, kinds
+from tracebee.btf.index import STEP, Index
+from tracebee.errors import DecodeError, SymbolError
+
+SOURCE = """
+typedef unsigned int u32; typedef const volatile u32 cv32;
+struct point { int x, y; };
+enum color { RED, GREEN = 7, BLUE };
+enum big { HUGE = 0x123456789abcdefULL };
+struct shape {
+    char name[16];
+    union { struct point at; struct { long first, second; }; };
+    unsigned low : 3, high : 5;
+    cv32 grid[4][5];
+    struct shape *next;
+    enum color color;
+} the_shape;
+union either { int i; float f; } the_union;
+int walk(const struct shape *from, int (*visit)(void *, u32), ...) { return from->low; }
+static __attribute__((noinline)) long hidden(enum color c, enum big b) { return c + (long)b; }
+long user(enum color c, enum big b) { return hidden(c, b) + walk(&the_shape, 0); }
+int tagged __attribute__((btf_decl_tag("marked")));
+struct holder { int __attribute__((btf_type_tag("user"))) *pointer; int one __attribute__((btf_decl_tag("first"))); };
+struct holder the_holder;
+"""
+
+
+@pytest.fixture(scope="module")
+def btf(tmp_path_factory: pytest.TempPathFactory) -> Btf:
+    folder = tmp_path_factory.mktemp("btf")
+    (folder / "source.c").write_text(SOURCE)
+    command = ["clang", "-g", "-O1", "-target", "bpf", "-c", "source.c", "-o", "object.o"]
+    subprocess.run(command, cwd=folder, check=True)
+    return Btf.from_file(str(folder / "object.o"))
+
+
+pytestmark_clang = pytest.mark.needs("clang")
+
+
+@pytestmark_clang
+@pytest.mark.parametrize(
+    ("path", "bit_offset", "bit_size", "text", "indices"),
+    [
+        ("name", 0, 0, "char[16]", (0, 0)),
+        ("name[3]", 24, 0, "char", (0, 0, 3)),
+        ("at.y", 160, 0, "int", (0, 1, 0, 1)),
+        ("second", 192, 0, "long", (0, 1, 1, 1)),
+        ("low", 256, 3, "unsigned int", (0, 2)),
+        ("high", 259, 5, "unsigned int", (0, 3)),
+        ("grid[1][2]", 512, 0, "cv32", (0, 4, 1, 2)),
+        ("next", 960, 0, "struct shape *", (0, 5)),
+        ("color", 1024, 0, "enum color", (0, 6)),
+    ],
+)
+def test_member_paths(
+    btf: Btf, path: str, bit_offset: int, bit_size: int, text: str, indices: tuple[int, ...]
+) -> None:
+    field = btf.member_path(btf.find("struct shape"), path)
+    assert (field.bit_offset, field.bit_size) == (bit_offset, bit_size)
+    assert btf.name_of(field.type_id) == text
+    # clang 14 turns grid[4][5] into two array types, one index each.
+    assert field.indices == indices
+
+
+@pytestmark_clang
+@pytest.mark.parametrize(
+    ("path", "message", "candidates"),
+    [
+        ("nam", "struct shape has no field 'nam'", ("name",)),
+        ("at.z", "struct point has no field 'z'", ()),
+        ("secund", "struct shape has no field 'secund'", ("second",)),
+        ("next.name", "'next' is struct shape *, which has no members (asked for 'name')", ()),
+        ("name[16]", "'name' has 16 elements, number 16 is not one of them", ()),
+        ("name[x]", "'[x]' is not a constant subscript", ()),
+        ("low[1]", "'low' is unsigned int, not an array", ()),
+    ],
+)
+def test_member_paths_that_do_not_exist(
+    btf: Btf, path: str, message: str, candidates: tuple[str, ...]
+) -> None:
+    with pytest.raises(SymbolError) as caught:
+        btf.member_path(btf.find("shape"), path)
+    assert (caught.value.message, caught.value.candidates) == (message, candidates)
+
+
+@pytestmark_clang
+def test_layout_size_and_alignment(btf: Btf) -> None:
+    layout = btf.struct("shape")
+    assert (layout.size, btf.align(layout.id)) == (136, 8)
+    assert [m.name for m in layout.members] == ["name", "", "low", "high", "grid", "next", "color"]
+    names = [f.name for f in btf.fields(layout.id)]
+    assert names == ["name", "at", "first", "second", "low", "high", "grid", "next", "color"]
+    assert btf.size(btf.find("point")) == 8
+    assert btf.align(btf.find("struct point")) == 4
+    assert btf.size(btf.find("union either")) == 4
+
+
+@pytestmark_clang
+def test_prototypes(btf: Btf) -> None:
+    walk = btf.function("walk")
+    assert walk.variadic
+    assert [(p.name, btf.name_of(p.type_id)) for p in walk.params] == [
+        ("from", "const struct shape *"),
+        ("visit", "int (*)(void *, u32)"),
+    ]
+    text = "int walk(const struct shape *from, int (*visit)(void *, u32), ...)"
+    assert btf.name_of(walk.id) == text
+    assert btf.type(btf.function("hidden").id).linkage == kinds.BTF_FUNC_STATIC
+    assert btf.name_of(walk.return_id) == "int"
+
+
+@pytestmark_clang
+def test_enumerations(btf: Btf) -> None:
+    assert btf.enumerators("color") == (("RED", 0), ("GREEN", 7), ("BLUE", 8))
+    value, enum_id = btf.enumerator("BLUE")
+    assert (value, btf.name_of(enum_id)) == (8, "enum color")
+    with pytest.raises(SymbolError):
+        btf.enumerator("shape")
+
+
+@pytestmark_clang
+def test_tags(btf: Btf) -> None:
+    holder = btf.struct("holder")
+    assert btf.decl_tags(holder.id, 1) == ["first"]
+    assert btf.decl_tags(holder.id) == []
+    assert btf.decl_tags(btf.find("tagged", kinds.BTF_KIND_VAR)) == ["marked"]
+    pointer = btf.type(holder.members[0].type_id)
+    assert btf.type_tags(pointer.type_id) == ["user"]
+    assert btf.name_of(holder.members[0].type_id) == "int *"
+
+
+@pytestmark_clang
+def test_a_keyword_asks_for_the_kind(btf: Btf) -> None:
+    assert btf.find("struct point") == btf.find("point")
+    with pytest.raises(SymbolError) as caught:
+        btf.find("union pointt")
+    assert caught.value.message.endswith("has no type 'union pointt'")
+    with pytest.raises(SymbolError) as caught:
+        btf.find("struct poynt")
+    assert caught.value.candidates == ("struct point",)
+    with pytest.raises(SymbolError) as caught:
+        btf.function("wlk")
+    assert caught.value.candidates == ("walk",)
+
+
+@pytestmark_clang
+def test_data_sections_and_variables(btf: Btf) -> None:
+    section = btf.type(btf.find(".bss", kinds.BTF_KIND_DATASEC))
+    names = {btf.type(v.type_id).name: v for v in section.variables}
+    assert names["the_shape"].size == 136
+    assert btf.name_of(btf.find("the_shape")) == "struct shape"
+
+
+@pytest.mark.needs("btf")
+def test_the_kernels_own_names() -> None:
+    kernel = Btf.vmlinux()
+    task = kernel.find("task_struct")
+    assert kernel.type(task).kind == kinds.BTF_KIND_STRUCT
+    assert kernel.name_of(kernel.member_path(task, "comm").type_id) == "char[16]"
+    switch = kernel.raw_tracepoint("sched_switch")
+    assert [p.name for p in switch.params][:3] == ["preempt", "prev", "next"]
+    assert kernel.name_of(switch.params[1].type_id) == "struct task_struct *"
+    assert kernel.type(switch.id).name == "btf_trace_sched_switch"
+    assert [f.name for f in kernel.fields(kernel.iterator("task").id)] == ["meta", "task"]
+    assert kernel.enumerator("BPF_MAP_TYPE_RINGBUF")[0] == 27
+    assert "bpf_kfunc" in kernel.decl_tags(kernel.function("bpf_task_acquire").id)
+    with pytest.raises(SymbolError) as caught:
+        kernel.raw_tracepoint("sched_swich")
+    assert "sched_switch" in caught.value.candidates
+
+
+@pytest.mark.needs("btf")
+def test_every_named_type_is_found_where_the_walk_finds_it() -> None:
+    kernel = Btf.vmlinux()
+    by_name: dict[str, list[int]] = {}
+    for name, type_id in kernel.names(*range(1, 20)):
+        by_name.setdefault(name, []).append(type_id)
+    some = sorted(by_name)[::500]
+    assert len(some) > 100
+    assert [kernel.find_all(name) for name in some] == [by_name[name] for name in some]
+
+
+@pytest.mark.needs("btf")
+def test_offsets_and_ids_are_inverse() -> None:
+    index = Btf.vmlinux().index
+    pairs = [pair for number, pair in enumerate(index.walk()) if number % 997 == 0]
+    assert [index.offset(type_id) for type_id, _ in pairs] == [offset for _, offset in pairs]
+    assert [index.enclosing(offset + 4) for _, offset in pairs] == pairs
+    plain = [index.start]
+    while plain[-1] < index.end:
+        plain.append(plain[-1] + index._length(plain[-1]))
+    assert list(index.anchors) == plain[:-1:STEP]
+    assert index.count == len(plain) - 1
+
+
+@pytest.mark.needs("btf")
+def test_a_damaged_cache_file_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    index = Btf.vmlinux().index
+
+    def reopened() -> Index:
+        return Index(index.data, index.start, index.end, index.order, 1, "key")
+
+    assert reopened().anchors == index.anchors
+    file = tmp_path / "tracebee" / "btf-key"
+    good = file.read_bytes()
+    for bad in (good[:-4], good[:40] + b"\xff" + good[41:], b"", b"x" * 100):
+        file.write_bytes(bad)
+        assert reopened().anchors == index.anchors
+        assert file.read_bytes() == good
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_btf_or_an_error(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        Btf.from_bytes(data)
+
+
+def _poke(btf: Btf) -> None:
+    for type_id in range(btf.end_id + 1):
+        for call in (btf.type, btf.size, btf.align, btf.name_of, btf.fields, btf.prototype, btf.enumerators):
+            try:
+                call(type_id)
+            except (DecodeError, SymbolError):
+                pass
+    for name in ("a", "int", "struct a", "\udc80"):
+        try:
+            btf.find(name)
+        except (DecodeError, SymbolError):
+            pass
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 0xFFFF) | st.sampled_from([0x01000000 * k for k in range(0x95)]), max_size=60))
+def test_any_types_decode_or_raise_our_errors(words: list[int]) -> None:
+    body = b"".join(word.to_bytes(4, "little") for word in words)
+    strings = b"\0a\0int\0"
+    header = b"\x9f\xeb\x01\0" + b"".join(
+        n.to_bytes(4, "little") for n in (24, 0, len(body), len(body), len(strings))
+    )
+    try:
+        btf = Btf.from_bytes(header + body + strings)
+    except DecodeError:
+        return
+    _poke(btf)
