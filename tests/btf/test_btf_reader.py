@@ -27,12 +27,14 @@ struct shape {
     enum color color;
 } the_shape;
 union either { int i; float f; } the_union;
-int walk(const struct shape *from, int (*visit)(void *, u32), ...) { return from->low; }
+int walk(const struct shape *from, int (*visit)(void *, u32, ...)) { return from->low; }
 static __attribute__((noinline)) long hidden(enum color c, enum big b) { return c + (long)b; }
 long user(enum color c, enum big b) { return hidden(c, b) + walk(&the_shape, 0); }
 int tagged __attribute__((btf_decl_tag("marked")));
-struct holder { int __attribute__((btf_type_tag("user"))) *pointer; int one __attribute__((btf_decl_tag("first"))); };
-struct holder the_holder;
+struct holder {
+    int __attribute__((btf_type_tag("user"))) *pointer;
+    int one __attribute__((btf_decl_tag("first")));
+} the_holder;
 """
 
 
@@ -45,10 +47,10 @@ def btf(tmp_path_factory: pytest.TempPathFactory) -> Btf:
     return Btf.from_file(str(folder / "object.o"))
 
 
-pytestmark_clang = pytest.mark.needs("clang")
+needs_clang = pytest.mark.needs("clang")
 
 
-@pytestmark_clang
+@needs_clang
 @pytest.mark.parametrize(
     ("path", "bit_offset", "bit_size", "text", "indices"),
     [
@@ -69,11 +71,10 @@ def test_member_paths(
     field = btf.member_path(btf.find("struct shape"), path)
     assert (field.bit_offset, field.bit_size) == (bit_offset, bit_size)
     assert btf.name_of(field.type_id) == text
-    # clang 14 turns grid[4][5] into two array types, one index each.
     assert field.indices == indices
 
 
-@pytestmark_clang
+@needs_clang
 @pytest.mark.parametrize(
     ("path", "message", "candidates"),
     [
@@ -94,7 +95,7 @@ def test_member_paths_that_do_not_exist(
     assert (caught.value.message, caught.value.candidates) == (message, candidates)
 
 
-@pytestmark_clang
+@needs_clang
 def test_layout_size_and_alignment(btf: Btf) -> None:
     layout = btf.struct("shape")
     assert (layout.size, btf.align(layout.id)) == (136, 8)
@@ -106,21 +107,22 @@ def test_layout_size_and_alignment(btf: Btf) -> None:
     assert btf.size(btf.find("union either")) == 4
 
 
-@pytestmark_clang
+@needs_clang
 def test_prototypes(btf: Btf) -> None:
     walk = btf.function("walk")
-    assert walk.variadic
+    assert not walk.variadic
+    assert btf.prototype(walk.params[1].type_id).variadic
     assert [(p.name, btf.name_of(p.type_id)) for p in walk.params] == [
         ("from", "const struct shape *"),
-        ("visit", "int (*)(void *, u32)"),
+        ("visit", "int (*)(void *, u32, ...)"),
     ]
-    text = "int walk(const struct shape *from, int (*visit)(void *, u32), ...)"
+    text = "int walk(const struct shape *from, int (*visit)(void *, u32, ...))"
     assert btf.name_of(walk.id) == text
     assert btf.type(btf.function("hidden").id).linkage == kinds.BTF_FUNC_STATIC
     assert btf.name_of(walk.return_id) == "int"
 
 
-@pytestmark_clang
+@needs_clang
 def test_enumerations(btf: Btf) -> None:
     assert btf.enumerators("color") == (("RED", 0), ("GREEN", 7), ("BLUE", 8))
     value, enum_id = btf.enumerator("BLUE")
@@ -129,7 +131,7 @@ def test_enumerations(btf: Btf) -> None:
         btf.enumerator("shape")
 
 
-@pytestmark_clang
+@needs_clang
 def test_tags(btf: Btf) -> None:
     holder = btf.struct("holder")
     assert btf.decl_tags(holder.id, 1) == ["first"]
@@ -140,7 +142,7 @@ def test_tags(btf: Btf) -> None:
     assert btf.name_of(holder.members[0].type_id) == "int *"
 
 
-@pytestmark_clang
+@needs_clang
 def test_a_keyword_asks_for_the_kind(btf: Btf) -> None:
     assert btf.find("struct point") == btf.find("point")
     with pytest.raises(SymbolError) as caught:
@@ -154,7 +156,7 @@ def test_a_keyword_asks_for_the_kind(btf: Btf) -> None:
     assert caught.value.candidates == ("walk",)
 
 
-@pytestmark_clang
+@needs_clang
 def test_data_sections_and_variables(btf: Btf) -> None:
     section = btf.type(btf.find(".bss", kinds.BTF_KIND_DATASEC))
     names = {btf.type(v.type_id).name: v for v in section.variables}
