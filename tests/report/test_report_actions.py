@@ -19,7 +19,7 @@ from tracebee.obj.model import Object
 from tracebee.report.decode import decode
 from tracebee.report.histogram import Bucket
 from tracebee.report.reporter import Reporter
-from tracebee.stacks.text import Frame
+from tracebee.symbols.frame import Frame
 
 
 class Names:

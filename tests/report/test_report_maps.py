@@ -20,7 +20,7 @@ from tracebee.lang.types import Type, TypeField, tuple_of
 from tracebee.obj.model import Object
 from tracebee.report import histogram
 from tracebee.report.reporter import Reporter
-from tracebee.stacks.text import Frame
+from tracebee.symbols.frame import Frame
 
 CPUS = 3
 

@@ -16,7 +16,7 @@ from tracebee.report.names import Clock
 from tracebee.report.printf import compile_format, parse
 from tracebee.report.scene import Scene
 from tracebee.stacks.table import StackTable
-from tracebee.stacks.text import Frame
+from tracebee.symbols.frame import Frame
 
 
 class NoNames:

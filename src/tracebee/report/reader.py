@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tracebee.stacks.text import Frame
+    from tracebee.symbols.frame import Frame
 
 
 class MapReader(Protocol):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tracebee.report.reader import Names
     from tracebee.stacks.table import StackTable
-    from tracebee.stacks.text import Frame
+    from tracebee.symbols.frame import Frame
 
 
 class Scene(NamedTuple):

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-
-class Frame(NamedTuple):
-    """One frame: its address and what is known of it. ``name`` is "" for an address without a
-    symbol; ``module`` is the kernel module or the mapped file, "" when unknown or vmlinux.
-    """
-
-    address: int
-    name: str = ""
-    offset: int = 0
-    module: str = ""
+    from tracebee.symbols.frame import Frame
 
 
 def hexadecimal(address: int) -> str:
