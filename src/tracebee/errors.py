@@ -58,8 +58,7 @@ class Diagnostic(TracebeeError):  # noqa: N818 - the compilers' word for it
         if self.span == NOWHERE:
             head = f"{source.name}: {self.severity}: {self.message}"
         else:
-            place = f"{source.name}:{self.span.line}:{self.span.column}"
-            head = f"{place}: {self.severity}: {self.message}\n{source.excerpt(self.span)}"
+            head = f"{source.place(self.span)}: {self.severity}: {self.message}\n{source.excerpt(self.span)}"
         return head if self.hint is None else f"{head}\n  hint: {self.hint}"
 
 
@@ -94,11 +93,14 @@ class KernelError(TracebeeError):
 
 
 class VerifierError(KernelError):
-    """A verifier refused a program; ``log`` is its whole text."""
+    """A verifier refused a program; ``log`` is its whole text, ``program`` the program's name."""
 
-    def __init__(self, call: str, errno: int, message: str, log: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, call: str, errno: int, message: str, log: str, *, hint: str | None = None, program: str = ""
+    ) -> None:
         super().__init__(call, errno, message, hint=hint)
         self.log = log
+        self.program = program
 
 
 class UnsupportedError(TracebeeError):

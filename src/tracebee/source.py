@@ -32,6 +32,10 @@ class Source(NamedTuple):
         lines = self.text.split("\n")
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
+    def place(self, span: Span) -> str:
+        """Where a span starts, ``name:line:column``."""
+        return f"{self.name}:{span.line}:{span.column}"
+
     def excerpt(self, span: Span) -> str:
         """The span's first line with ``^~~~`` under the span, each indented as an error shows it."""
         text = self.line(span.line)

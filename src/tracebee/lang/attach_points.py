@@ -32,7 +32,7 @@ _PATH_PARTS = {
     "aw": 1,
 }
 _PLAIN = re.compile(r"[^\s{,/:\"\\$]+")
-_WORD = re.compile(r"[^\s{]*")
+_SPACED_SLASH = re.compile(r"\s/")
 _POSITIONAL = re.compile(r"\$([0-9]+)")
 
 
@@ -93,8 +93,8 @@ def _quote_end(text: str, start: int) -> int:
 
 
 def _opens_predicate(text: str, position: int, parts: list[str]) -> bool:
-    """Whether the "/" is the predicate's. In a function's name it is only when the word ends in
-    another: ``readline/pid/ {``, while ``github.com/a.B`` is a name.
+    """Whether the "/" is the predicate's. In a function's name it is only when all up to the block
+    ends in another one: ``readline/pid == 1/ {``, while ``github.com/a.B`` is a name.
     """
     first_path = _PATH_PARTS.get(parts[0], 0)
     index = len(parts) - 1
@@ -102,8 +102,9 @@ def _opens_predicate(text: str, position: int, parts: list[str]) -> bool:
         return True
     if index == first_path:
         return False
-    match = _WORD.match(text, position + 1)
-    return match is not None and match.group().endswith("/")
+    block = text.find("{", position)
+    between = text[position + 1 : block if block >= 0 else len(text)].rstrip()
+    return between.endswith("/") and _SPACED_SLASH.search(between, 0, len(between) - 1) is None
 
 
 def _parameter(text: str, position: int, params: Sequence[str]) -> tuple[str, int]:

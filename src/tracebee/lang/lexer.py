@@ -41,10 +41,11 @@ class TokenStream:
     """The script's tokens, one ahead.
 
     ``kind`` and ``text`` are the token ahead; texts of different kinds never coincide, so the
-    parser mostly compares ``text``. ``start`` and ``end`` are its offsets, ``line`` its line.
+    parser mostly compares ``text``. ``start`` and ``end`` are its offsets, ``line`` its line,
+    counted from ``first_line``.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, first_line: int = 1) -> None:
         self.source = source
         self.source_text = source.text
         self.diagnostics: list[Diagnostic] = []
@@ -53,9 +54,9 @@ class TokenStream:
         self.kind = ""
         self.text = ""
         self.start = self.end = 0
-        self.line = 1
+        self.line = first_line
         self.line_start = 0
-        self.last_line = 1
+        self.last_line = first_line
         self.last_column = 1
         self.advance()
 

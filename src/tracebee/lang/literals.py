@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Nanoseconds per unit.
 DURATIONS = {
@@ -21,7 +25,7 @@ _NUMBER = re.compile(
     rf"(0[xX][0-9a-fA-F_]+){_SUFFIX}\Z"  # 1: hexadecimal
     rf"|(0[0-7_]+){_SUFFIX}\Z"  # 2: octal
     r"|([1-9])[eE]([0-9]+)\Z"  # 3, 4: scientific
-    rf"|([0-9][0-9_]*)(?:(ns|us|ms|s|m|h|d)|{_SUFFIX})\Z"  # 5: decimal, 6: duration
+    rf"|([1-9][0-9_]*|0)(?:(ns|us|ms|s|m|h|d)|{_SUFFIX})\Z"  # 5: decimal, 6: duration
 )
 _MAXIMUM = (1 << 64) - 1
 _ESCAPE = re.compile(r"\\(?:([ntr\"\\abfv'])|([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.?))", re.DOTALL)
@@ -75,8 +79,7 @@ def _number_hint(text: str) -> str:
 def string(text: str) -> str:
     """The value of a quoted string, one character for each byte of its UTF-8 encoding.
 
-    :raises Diagnostic: an unknown escape, or an octal one above 255; the span's columns are
-        offsets into ``text``, its lines are 0.
+    :raises Diagnostic: an escape is wrong (``bad_escapes`` says which); without a span.
     """
     body = text[1:-1]
     if not body.isascii():
@@ -100,6 +103,15 @@ def _unescape(match: re.Match[str]) -> str:
         f"unknown escape '\\{other}'",
         hint='the escapes are \\n \\t \\r \\" \\\\ \\a \\b \\f \\v, octal \\033 and hexadecimal \\x1b',
     )
+
+
+def bad_escapes(text: str) -> Iterator[tuple[int, int, Diagnostic]]:
+    """The wrong escapes of a quoted string: start and end offsets in ``text``, and what is wrong."""
+    for match in _ESCAPE.finditer(text):
+        try:
+            _unescape(match)
+        except Diagnostic as error:
+            yield match.start(), match.end(), error
 
 
 def quote(value: str) -> str:

@@ -3,6 +3,7 @@
 Source: bpftrace's language and standard-library references (keywords, builtins, types).
 """
 
+# ruff: noqa: SIM905 - tables of words read better as words
 from __future__ import annotations
 
 import re
@@ -11,7 +12,7 @@ KEYWORDS = frozenset(
     (
         "break config continue else for if import let macro offsetof return sizeof unroll while"
         " comptime fn typeof typeinfo true false struct union enum"
-    ).split()  # noqa: SIM905 - a table of words reads better as words
+    ).split()
 )
 
 # Builtins that stand alone, without "()"; with "()" they are calls of the same name.
@@ -19,7 +20,7 @@ _BUILTINS = frozenset(
     (
         "args cgroup comm cpid cpu ctx curtask elapsed func gid has_cpid jiffies kstack ncpus nsecs"
         " numaid pcomm pid ppid probe probetype rand retval stack tid uid usermode username ustack dw_ustack"
-    ).split()  # noqa: SIM905 - a table of words reads better as words
+    ).split()
 )
 _NUMBERED = re.compile(r"s?arg[0-9]+\Z")
 
@@ -31,7 +32,7 @@ TYPES = frozenset(
         " min_t max_t sum_t count_t avg_t stats_t umin_t umax_t usum_t ucount_t uavg_t ustats_t"
         " hist_t lhist_t tseries_t kstack_t ustack_t ksym_t usym_t username probe"
         " char short int long unsigned signed size_t"
-    ).split()  # noqa: SIM905 - a table of words reads better as words
+    ).split()
 )
 
 # C spells its integers in several words; each phrase is one type name here.
@@ -46,7 +47,7 @@ PROVIDERS = frozenset(
         "begin end BEGIN END bench test self hardware h interval i iter it fentry f fexit fr kfunc kretfunc"
         " kprobe k kretprobe kr profile p rawtracepoint rt software s tracepoint t uprobe u uretprobe ur"
         " usdt U watchpoint w asyncwatchpoint aw"
-    ).split()  # noqa: SIM905 - a table of words reads better as words
+    ).split()
 )
 
 # Functions that take arguments: for suggestions only, the analyser decides what exists.
@@ -55,10 +56,10 @@ FUNCTIONS = frozenset(
         "assert assert_str avg bswap buf cat cgroup_path cgroupid clear count default_str_length delete"
         " errorf exit fail find getopt globmatch has_key hist is_array is_integer is_literal is_ptr is_str"
         " is_unsigned_integer join kaddr kfunc_allowed kfunc_exist kptr ksym kstack len lhist macaddr max"
-        " memcmp min nsecs ntop override path percpu_kaddr print printf pton reg signal signal_thread skboutput"
-        " socket_cookie stats static_assert str strcap strcontains strerror strftime strlen strncmp strstr"
-        " sum syscall_name system time tseries uaddr unwatch uptr ustack usym warnf zero"
-    ).split()  # noqa: SIM905 - a table of words reads better as words
+        " memcmp min nsecs ntop override path percpu_kaddr print printf pton reg signal signal_thread"
+        " skboutput socket_cookie stats static_assert str strcap strcontains strerror strftime strlen strncmp"
+        " strstr sum syscall_name system time tseries uaddr unwatch uptr ustack usym warnf zero"
+    ).split()
 )
 
 

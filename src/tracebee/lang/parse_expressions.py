@@ -10,10 +10,10 @@ import re
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.lexer import MAX_CHAIN, SKIP
-from tracebee.lang.literals import integer, string
+from tracebee.lang.literals import bad_escapes, integer, string
 from tracebee.lang.names import KEYWORDS, is_builtin
 from tracebee.lang.parse_types import TypeParser
-from tracebee.source import Source
+from tracebee.source import Source, Span
 
 PRECEDENCE = {
     "||": 1,
@@ -43,11 +43,11 @@ _TARGETS = (ast.Variable, ast.Map, ast.MapAccess)
 class ExpressionParser(TypeParser):
     """Parses expressions, and puts in the preamble's object macros."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, first_line: int = 1) -> None:
         self.defines: dict[str, str] = {}
         self.expanding: frozenset[str] = frozenset()
         self.in_predicate = False
-        super().__init__(source)
+        super().__init__(source, first_line)
 
     def parse_expression(self) -> ast.Expr:
         """The lowest level: ``a ? b : c``, and ``a ?: b`` for ``a ? a : b``."""
@@ -190,11 +190,9 @@ class ExpressionParser(TypeParser):
             if name[0].isdigit():
                 number = int(name) if len(name) < 10 else 0
                 if number == 0:
-                    raise Diagnostic(
-                        f"there is no positional parameter '{text}'",
-                        self.since(mark),
-                        hint="they count from $1; '$#' is how many there are",
-                    )
+                    hint = "they count from $1; '$#' is how many there are"
+                    message = f"there is no positional parameter '{text}'"
+                    self.report(Diagnostic(message, self.since(mark), hint=hint))
                 return ast.Positional(self.since(mark), number=number)
             return ast.Variable(self.since(mark), name=name)
         if kind == "map":
@@ -211,10 +209,11 @@ class ExpressionParser(TypeParser):
 
     def _integer(self) -> ast.Expr:
         text = self.text
+        value = 0
         try:
             value = integer(text)
         except Diagnostic as error:
-            raise Diagnostic(error.message, self.here(), hint=error.hint) from None
+            self.report(Diagnostic(error.message, self.here(), hint=error.hint))
         mark = self.mark()
         self.advance()
         return ast.Integer(self.since(mark), value=value, text=text)
@@ -225,15 +224,34 @@ class ExpressionParser(TypeParser):
         while self.kind == "string":
             try:
                 parts.append(string(self.text))
-            except Diagnostic as error:
-                self.report(Diagnostic(error.message, self.here(), hint=error.hint))
+            except Diagnostic:
+                column = self.here().column
+                for start, end, error in bad_escapes(self.text):
+                    span = Span(self.line, column + start, self.line, column + end)
+                    self.report(Diagnostic(error.message, span, hint=error.hint))
             self.advance()
         return "".join(parts)
 
     def _string(self) -> ast.Expr:
         mark = self.mark()
         value = self.string_value()
-        return ast.String(self.since(mark), value=value)
+        return self._concatenated(mark, ast.String(self.since(mark), value=value))
+
+    def _concatenated(self, mark: tuple[int, int], node: ast.Expr) -> ast.Expr:
+        """A string with the strings and macros of strings that follow it directly."""
+        while isinstance(node, ast.String):
+            if self.kind == "string":
+                following = self.string_value()
+            elif self.kind == "identifier" and self.text in self.defines:
+                macro = None if self.text in self.expanding else self._expand_define(self.text)
+                if not isinstance(macro, ast.String):
+                    break
+                self.advance()
+                following = macro.value
+            else:
+                break
+            node = ast.String(self.since(mark), value=node.value + following)
+        return node
 
     def _map(self) -> ast.Expr:
         mark = self.mark()
@@ -269,7 +287,7 @@ class ExpressionParser(TypeParser):
             expanded = self._expand_define(name)
             if expanded is not None:
                 expanded.span = self.since(mark)
-                return expanded
+                return self._concatenated(mark, expanded)
         return ast.Identifier(self.since(mark), name=name)
 
     def _expand_define(self, name: str) -> ast.Expr | None:

@@ -259,11 +259,14 @@ class StatementParser(ExpressionParser):
         self.advance()
         bracket = self.accept("(")
         if self.text in ("int", "let") or (self.kind == "variable" and self.peek_text() == "="):
-            raise Diagnostic(
+            failure = Diagnostic(
                 "there is no for loop with a condition",
                 self.here(),
                 hint="loop over a range, for ($i : 0..10) { }, or over a map, for ($kv : @map) { }",
             )
+            while self.text not in "{}":  # its semicolons end no statement; "" is the script's end
+                self.advance()
+            raise failure
         variable = self.variable("after 'for'")
         self.expect(":", "between the loop's variable and what it runs over")
         iterable = self._iterable()

@@ -29,9 +29,9 @@ _OPERAND_START = re.compile(r"[A-Za-z_0-9$@\"(!~]")
 class TypeParser(TokenStream):
     """Parses types; knows which names the script's own C definitions made into types."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, first_line: int = 1) -> None:
         self.type_names: set[str] = set()
-        super().__init__(source)
+        super().__init__(source, first_line)
 
     def is_type_name(self, name: str) -> bool:
         """Whether a bare name is surely a type."""

@@ -13,7 +13,7 @@ from tracebee.lang import ast, config
 from tracebee.lang.attach_points import scan
 from tracebee.lang.literals import integer
 from tracebee.lang.names import BARE_PROBES, KEYWORDS, PROVIDERS, is_builtin
-from tracebee.lang.parse_statements import MAX_ERRORS, StatementParser, ErrorLimit
+from tracebee.lang.parse_statements import MAX_ERRORS, ErrorLimit, StatementParser
 from tracebee.lang.preprocessor import Preprocessor
 from tracebee.lang.suggest import did_you_mean
 from tracebee.source import Span
@@ -40,12 +40,29 @@ _PREDEFINED = {"BPFTRACE_HAVE_BTF": "1"}
 class ScriptParser(StatementParser):
     """Parses a whole script."""
 
-    def __init__(self, source: Source, params: Sequence[str], defines: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: Source, params: Sequence[str] = (), defines: Mapping[str, str] = {}, first_line: int = 1
+    ) -> None:
         self.params = params
-        super().__init__(source)
+        super().__init__(source, first_line)
         self.defines.update(_PREDEFINED)
         self.defines.update(defines)
         self.preprocessor = Preprocessor(self.defines)
+
+    def parse_all(self) -> ast.Program:
+        """The script; never raises: every error is in ``diagnostics``, and then the tree is partial."""
+        try:
+            program = self.parse_script()
+            if not self.diagnostics and self.tall:
+                check_height(program)
+        except RecursionError:
+            hint = "split it with variables"
+            self.report(Diagnostic("the script is nested too deep", self.here(), hint=hint))
+            program = ast.Program(items=[])
+        except Diagnostic as error:
+            self.report(error)
+            program = ast.Program(items=[])
+        return program
 
     def parse_script(self) -> ast.Program:
         """All items of the script; errors are in ``diagnostics``."""
@@ -75,27 +92,24 @@ class ScriptParser(StatementParser):
         return ast.Program(self.since(mark), items=items)
 
     def _skip_item(self, before: int) -> None:
-        """Go on behind the item in error: after the "}" that closes it."""
+        """Go on behind the item in error: after its ";", or the "}" that closes it."""
         self.depth = 0
         self.in_predicate = False
         if self.start == before and self.kind != "end":
             self.advance()
-        while self.kind != "end" and self.text not in "{}":
-            if self.text == '"':
-                stop = self.source_text.find("\n", self.start)
-                self.seek(len(self.source_text) if stop < 0 else stop)
-            else:
-                self.advance()
         level = 0
         while self.kind != "end":
-            level += (self.text == "{") - (self.text == "}")
-            if self.text == '"':
+            text = self.text
+            if text == '"':  # an unclosed string swallows its line
                 stop = self.source_text.find("\n", self.start)
                 self.seek(len(self.source_text) if stop < 0 else stop)
-            else:
-                self.advance()
-            if level <= 0:
-                break
+                continue
+            if level == 0 and text == "#":
+                return
+            level += (text == "{") - (text == "}")
+            self.advance()
+            if level <= 0 and text in ("}", ";"):
+                return
 
     def _item(self, *, probes: bool) -> ast.Node:
         text = self.text
@@ -402,15 +416,7 @@ def parse(
     :raises SourceError: with every error found, in source order.
     """
     parser = ScriptParser(source, params, defines or {})
-    try:
-        program = parser.parse_script()
-        if not parser.diagnostics and parser.tall:
-            check_height(program)
-    except RecursionError:
-        deep = Diagnostic("the script is nested too deep", parser.here(), hint="split it with variables")
-        raise SourceError(source, [deep]) from None
-    except Diagnostic as error:
-        raise SourceError(source, [*parser.diagnostics, error]) from None
+    program = parser.parse_all()
     if parser.diagnostics:
         raise SourceError(source, sorted(parser.diagnostics, key=lambda d: d.span[:2]))
     return program

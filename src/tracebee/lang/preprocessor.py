@@ -69,8 +69,10 @@ class Preprocessor:
         if word not in DIRECTIVES:
             raise Diagnostic(f"unknown preprocessor directive '#{word}'")
         if word in ("if", "ifdef", "ifndef"):
-            taken = self.active and self._condition(word, rest)
-            self._open.append((taken, taken or not self.active))
+            active = self.active
+            self._open.append((False, True))  # for its "#endif", should the condition be wrong
+            taken = active and self._condition(word, rest)
+            self._open[-1] = (taken, taken or not active)
             return word
         if word in ("elif", "else", "endif"):
             if not self._open:
@@ -106,7 +108,7 @@ class Preprocessor:
                 raise Diagnostic(f"'#{word}' needs a name")
             return (name.group() in self.defines) == (word == "ifdef")
         # Imported here: few scripts have conditions.
-        from tracebee.lang.constants import evaluate
+        from tracebee.lang.c_constants import evaluate
 
         text = _DEFINED.sub(lambda m: "1" if (m[1] or m[2]) in self.defines else "0", rest)
         try:
