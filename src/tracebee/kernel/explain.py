@@ -102,6 +102,7 @@ MEANINGS: dict[tuple[str, int], str] = {
     ("PERF_EVENT_IOC_SET_BPF", errno.EEXIST): "the event has a program already",
     ("PERF_EVENT_IOC_SET_BPF", errno.EINVAL): "the program's type does not fit the event",
     ("PERF_EVENT_IOC_SET_BPF", errno.EACCES): "the program reads beyond the tracepoint's fields",
+    ("PERF_EVENT_IOC_SET_FILTER", errno.EEXIST): "the event has a filter already",
     ("PERF_EVENT_IOC_SET_FILTER", errno.EINVAL): "the filter's expression is wrong",
 }
 

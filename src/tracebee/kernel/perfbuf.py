@@ -73,7 +73,10 @@ class PerfBuffer:
         event.enable()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until records come; False after ``timeout`` seconds without any, or on a signal."""
+        """Wait until records come; False after ``timeout`` seconds without any.
+
+        May be true once for records that were drained before the kernel's wake-up was noticed.
+        """
         return bool(self._poll.poll(None if timeout is None else timeout * 1000))
 
     def drain(self) -> list[tuple[int, bytes]]:

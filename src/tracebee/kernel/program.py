@@ -208,17 +208,20 @@ class Program(Fd):
         :param repeat: number of runs; the duration is their average.
         :raises KernelError: this type cannot be test-run, or the input does not suit it.
         """
-        out, context = bytearray(data_out), bytearray(ctx_out)
+        out, context, given = bytearray(data_out), bytearray(ctx_out), bytearray(ctx)
+        in_place = self.type == uapi.BPF_PROG_TYPE_SYSCALL  # the kernel writes back to the input
+        if in_place:
+            context = bytearray()
         attr = TEST_RUN.pack(
             prog_fd=self.fd,
             data_in=address(data),
             data_size_in=len(data),
             data_out=address(out),
             data_size_out=data_out,
-            ctx_in=address(ctx),
-            ctx_size_in=len(ctx),
+            ctx_in=address(given),
+            ctx_size_in=len(given),
             ctx_out=address(context),
-            ctx_size_out=ctx_out,
+            ctx_size_out=len(context),
             # Tracing types know no repetition and refuse any number but 0.
             repeat=0 if repeat == 1 else repeat,
             flags=flags,
@@ -230,7 +233,7 @@ class Program(Fd):
             TEST_RUN.get(attr, "retval"),
             TEST_RUN.get(attr, "duration"),
             bytes(out[: TEST_RUN.get(attr, "data_size_out")]),
-            bytes(context[: TEST_RUN.get(attr, "ctx_size_out")]),
+            bytes(given if in_place else context[: TEST_RUN.get(attr, "ctx_size_out")]),
         )
 
     def read_stream(self, stream: int = 1, size: int = 1 << 16) -> bytes:
@@ -347,7 +350,7 @@ def _refusal(name: str, number: int, log: str) -> Exception:
     meaning = _last_words(log)
     _, hint = describe("BPF_PROG_LOAD", number)
     message = f"the kernel's verifier refused {what}: {meaning} ({errno_name(number)})"
-    return VerifierError("bpf(BPF_PROG_LOAD)", number, message, log, hint=hint)
+    return VerifierError("bpf(BPF_PROG_LOAD)", number, message, log, hint=hint, program=name)
 
 
 def _last_words(log: str) -> str:

@@ -83,7 +83,7 @@ class RingBuffer:
         return records
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until records come; False after ``timeout`` seconds without any, or on a signal."""
+        """Wait until records come; False after ``timeout`` seconds without any."""
         return bool(self._poll.poll(None if timeout is None else timeout * 1000))
 
     def close(self) -> None:

@@ -85,7 +85,12 @@ _PROGRAMS: dict[int, dict[str, Any]] = {
 }
 
 # How a verifier says that a helper is missing, or not for this type of program.
-_NO_HELPER = ("invalid func ", "unknown func ", "program of this type cannot use helper ")
+_NO_HELPER = (
+    "invalid func ",
+    "unknown func ",
+    "program of this type cannot use helper ",
+    "not supported for program type ",
+)
 
 
 @cache
