@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,24 @@ class Recorder:
 
     def pytest_sessionfinish(self) -> None:
         self.path.write_text(json.dumps(self.outcomes))
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Path of the object clang makes of ``tests/obj/programs/NAME.bpf.c``; each is compiled once."""
+    folder = tmp_path_factory.mktemp("objects")
+    sources = Path(__file__).parent / "obj" / "programs"
+
+    @functools.cache
+    def build(name: str) -> str:
+        target = folder / f"{name}.bpf.o"
+        include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+        source = str(sources / f"{name}.bpf.c")
+        command = ["clang", "-O2", "-g", "-target", "bpf", include, "-c", source, "-o", str(target)]
+        subprocess.run(command, check=True)
+        return str(target)
+
+    return build
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,27 @@ if TYPE_CHECKING:
     CoreResolver = Callable[[Insn, Reloc], Insn]
 
 
+# Map types whose keys and values are descriptors or the kernel's own: it refuses types for them.
+_UNTYPED = frozenset(
+    uapi.MAP_TYPES[name]
+    for name in (
+        *("perf_event_array", "cgroup_array", "stack_trace", "array_of_maps", "hash_of_maps", "devmap"),
+        *(
+            "devmap_hash",
+            "cpumap",
+            "xskmap",
+            "sockmap",
+            "sockhash",
+            "queue",
+            "stack",
+            "arena",
+            "bloom_filter",
+        ),
+        *("prog_array", "ringbuf", "user_ringbuf"),
+    )
+)
+
+
 class LoadedObject:
     """An object in the kernel: owns its maps, programs and BTF, and closes them.
 
@@ -172,7 +193,8 @@ class _Loader:
             # Data sections carry the object's name before their own, as far as the kernel's 15 bytes go.
             room = max(0, uapi.BPF_OBJ_NAME_LEN - 1 - len(definition.name))
             named = definition._replace(name=self.obj.name[: min(room, 8)] + definition.name)
-        types = self.loaded.btf if definition.key_type_id or definition.value_type_id else None
+        typed = definition.type not in _UNTYPED and (definition.key_type_id or definition.value_type_id)
+        types = self.loaded.btf if typed else None
         if definition.inner is None:
             return Map.create(named, btf=types)
         with self._create(definition.inner) as inner:

@@ -1,0 +1,157 @@
+"""Global variables of an object by name and type: Python values to bytes and back, by the object's BTF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracebee.btf.kinds import (
+    BTF_INT_BOOL,
+    BTF_INT_CHAR,
+    BTF_INT_SIGNED,
+    BTF_KIND_ARRAY,
+    BTF_KIND_FLOAT,
+    BTF_KIND_INT,
+    BTF_KIND_PTR,
+    COMPOSITES,
+    ENUMS,
+)
+from tracebee.errors import EncodeError, SymbolError
+
+if TYPE_CHECKING:
+    from tracebee.btf import Btf
+    from tracebee.isa.codec import ByteOrder
+    from tracebee.obj.model import Object, Variable
+
+
+def find_variable(obj: Object, name: str) -> Variable:
+    """A global variable by its C name.
+
+    :raises SymbolError: the object has none of that name.
+    """
+    for variable in obj.variables:
+        if variable.name == name:
+            return variable
+    raise SymbolError(f"{obj.name} has no global variable '{name}'", sorted(v.name for v in obj.variables))
+
+
+def with_variable(obj: Object, name: str, value: Any) -> Object:
+    """The object with another initial value of a variable, read-only ones included (before loading).
+
+    :raises SymbolError: no such variable; EncodeError: the value does not fit its type.
+    """
+    from tracebee.btf import Btf
+
+    variable = find_variable(obj, name)
+    data = encode_value(Btf.from_bytes(obj.btf), variable.type_id, value, variable.size, name)
+    maps = []
+    for definition in obj.maps:
+        if definition.name == variable.map and definition.contents is not None:
+            contents = bytearray(definition.contents)
+            contents[variable.offset : variable.offset + variable.size] = data
+            definition = definition._replace(contents=bytes(contents))
+        maps.append(definition)
+    return obj._replace(maps=tuple(maps))
+
+
+def encode_value(btf: Btf, type_id: int, value: Any, size: int, what: str = "value") -> bytes:
+    """A Python value as the C type's bytes.
+
+    Integers, booleans and enumerations take int (enumerations their names too), char arrays str or
+    bytes, arrays sequences, structs dictionaries (members not named are zero), anything bytes.
+
+    :raises EncodeError: it does not fit; SymbolError: no such member or enumerator.
+    """
+    order = _order(btf)
+    type_id = btf.resolve(type_id)
+    record = btf.type(type_id)
+    if isinstance(value, (bytes, bytearray)) and record.kind not in (BTF_KIND_INT, BTF_KIND_PTR):
+        if len(value) > size:
+            raise EncodeError(f"{what}: {len(value)} bytes do not fit {size}")
+        return bytes(value).ljust(size, b"\0")
+    if record.kind in ENUMS and isinstance(value, str):
+        names = {e.name: e.value for e in record.enumerators}
+        if value not in names:
+            raise SymbolError(f"{what}: no enumerator '{value}'", sorted(names))
+        value = names[value]
+    if record.kind in (BTF_KIND_INT, BTF_KIND_PTR) or record.kind in ENUMS:
+        if not isinstance(value, int):
+            raise EncodeError(f"{what} is {btf.name_of(type_id)}: an integer is expected, not {value!r}")
+        if not -(1 << size * 8 - 1) <= value < 1 << size * 8:
+            raise EncodeError(f"{what}: {value} does not fit {btf.name_of(type_id)}")
+        return (value & (1 << size * 8) - 1).to_bytes(size, order)
+    if record.kind == BTF_KIND_ARRAY:
+        if isinstance(value, str):
+            return encode_value(btf, type_id, value.encode("utf-8", "surrogateescape"), size, what)
+        if len(value) > record.nelems:
+            raise EncodeError(f"{what}: {len(value)} elements do not fit an array of {record.nelems}")
+        step = btf.size(record.type_id)
+        parts = (encode_value(btf, record.type_id, v, step, f"{what}[{i}]") for i, v in enumerate(value))
+        return b"".join(parts).ljust(size, b"\0")
+    if record.kind in COMPOSITES:
+        data = bytearray(size)
+        for name, item in value.items():
+            field = btf.member_path(type_id, name)
+            if field.bit_size:
+                raise EncodeError(f"{what}.{name} is a bit-field: give the struct as bytes")
+            width = btf.size(field.type_id)
+            data[field.offset : field.offset + width] = encode_value(
+                btf, field.type_id, item, width, f"{what}.{name}"
+            )
+        return bytes(data)
+    raise EncodeError(f"{what} has type {btf.name_of(type_id)}: only bytes can be given for it")
+
+
+def decode_value(btf: Btf, type_id: int, data: bytes) -> Any:
+    """The inverse of ``encode_value``: int, bool, str for char arrays, list, dict."""
+    order = _order(btf)
+    type_id = btf.resolve(type_id)
+    record = btf.type(type_id)
+    if record.kind == BTF_KIND_INT:
+        if record.encoding & BTF_INT_BOOL:
+            return bool(data[0])
+        return int.from_bytes(data[: record.size], order, signed=bool(record.encoding & BTF_INT_SIGNED))
+    if record.kind in ENUMS:
+        return int.from_bytes(data[: record.size], order, signed=record.flag)
+    if record.kind == BTF_KIND_PTR:
+        return int.from_bytes(data[:8], order)
+    if record.kind == BTF_KIND_ARRAY:
+        element = btf.type(btf.resolve(record.type_id))
+        size = btf.size(record.type_id)
+        if element.kind == BTF_KIND_INT and size == 1 and _is_char(btf, record.type_id):
+            return data[: record.nelems].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+        return [
+            decode_value(btf, record.type_id, data[i * size : (i + 1) * size]) for i in range(record.nelems)
+        ]
+    if record.kind in COMPOSITES:
+        return {
+            f.name: _decode_field(btf, f.type_id, f.bit_offset, f.bit_size, data) for f in btf.fields(type_id)
+        }
+    if record.kind == BTF_KIND_FLOAT:
+        import struct
+
+        return struct.unpack(f"{'<' if order == 'little' else '>'}{'f' if record.size == 4 else 'd'}", data)[
+            0
+        ]
+    return bytes(data)
+
+
+def _decode_field(btf: Btf, type_id: int, bit_offset: int, bit_size: int, data: bytes) -> Any:
+    start, size = bit_offset // 8, btf.size(type_id)
+    if not bit_size:
+        return decode_value(btf, type_id, data[start : start + size])
+    whole = int.from_bytes(data, _order(btf))
+    shift = bit_offset if btf.order == "little" else len(data) * 8 - bit_offset - bit_size
+    value = whole >> shift & (1 << bit_size) - 1
+    record = btf.type(btf.resolve(type_id))
+    signed = record.encoding & BTF_INT_SIGNED or (record.kind in ENUMS and record.flag)
+    return value - (1 << bit_size) if signed and value >> bit_size - 1 else value
+
+
+def _order(btf: Btf) -> ByteOrder:
+    return "little" if btf.order == "little" else "big"
+
+
+def _is_char(btf: Btf, type_id: int) -> bool:
+    """Whether C calls it char: clang marks only plain ``char`` (its name), not ``__u8``."""
+    record = btf.type(btf.resolve(type_id))
+    return record.name == "char" or bool(record.encoding & BTF_INT_CHAR)

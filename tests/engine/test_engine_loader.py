@@ -1,0 +1,93 @@
+"""Objects loaded into the running kernel do what their C sources say."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tracebee.btf import Btf
+from tracebee.engine.kernel.loader import LoadedObject, load_object
+from tracebee.errors import EncodeError, SymbolError, VerifierError
+from tracebee.obj.elf_reader import read_object
+from tracebee.obj.variables import decode_value, find_variable, with_variable
+
+pytestmark = [pytest.mark.needs("bpf", "clang")]
+PACKET = bytes(14)
+
+
+def value(loaded: LoadedObject, name: str) -> object:
+    variable = find_variable(loaded.object, name)
+    memory = loaded.memory[variable.map]
+    data = bytes(memory[variable.offset : variable.offset + variable.size])
+    return decode_value(Btf.from_bytes(loaded.object.btf), variable.type_id, data)
+
+
+def test_maps_of_maps_and_tail_calls(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("maps"))) as loaded:
+        assert loaded.programs["jump"].test_run(data=PACKET).retval == 7
+        assert loaded.programs["store"].test_run(data=PACKET).retval == 42
+        assert loaded.maps["inner_b"].lookup(bytes(4)) == (42).to_bytes(8, "little")
+
+
+def test_globals_are_shared_with_python(compiled: Callable[[str], str]) -> None:
+    obj = with_variable(with_variable(read_object(compiled("globals")), "limit", 1000), "custom", 0)
+    with load_object(obj) as loaded:
+        assert loaded.programs["first"].test_run(data=PACKET).retval == 1002
+        assert value(loaded, "counter") == 1
+        assert value(loaded, "pair") == {"a": -5, "b": [3, 5]}
+        assert value(loaded, "greeting") == "hello"
+        assert list(loaded.programs) == ["first"]
+    with load_object(obj, programs=lambda p: p.name == "second") as loaded:
+        assert loaded.programs["second"].test_run(data=PACKET).retval == sum(range(10)) + 0 + ord("h")
+
+
+def test_values_that_do_not_fit_are_refused(compiled: Callable[[str], str]) -> None:
+    obj = read_object(compiled("globals"))
+    with pytest.raises(EncodeError, match="does not fit"):
+        with_variable(obj, "limit", 1 << 40)
+    with pytest.raises(SymbolError, match="no global variable 'limits'") as caught:
+        with_variable(obj, "limits", 1)
+    assert "limit" in caught.value.candidates
+
+
+def test_kconfig_values_and_missing_symbols(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("externs"))) as loaded:
+        loaded.programs["values"].test_run(data=PACKET)
+        major, minor = (int(n) for n in os.uname().release.split(".")[:2])
+        version = value(loaded, "version")
+        assert isinstance(version, int)
+        assert version >> 8 == major << 8 | minor
+        assert value(loaded, "hz") == int(_config("CONFIG_HZ"))
+        assert value(loaded, "has_bpf") is True
+        assert value(loaded, "jit") == 1
+        assert value(loaded, "missing") == 0
+        assert value(loaded, "no_symbol") == 1
+        assert value(loaded, "hostname") == _config("CONFIG_DEFAULT_HOSTNAME").strip('"')
+
+
+def _config(name: str) -> str:
+    for path in ("/proc/config.gz", f"/boot/config-{os.uname().release}"):
+        if os.path.exists(path):
+            data = Path(path).read_bytes()
+            text = (gzip.decompress(data) if path.endswith("gz") else data).decode()
+            return next(line for line in text.split("\n") if line.startswith(f"{name}=")).partition("=")[2]
+    raise AssertionError("no kernel configuration")
+
+
+def test_kfuncs_load_and_a_missing_weak_one_is_poisoned(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("kfuncs"))) as loaded:
+        assert loaded.programs["exec"].info().run_cnt == 0
+
+
+def test_a_refused_program_leaves_nothing_open(compiled: Callable[[str], str]) -> None:
+    obj = read_object(compiled("legacy"))
+    (program,) = obj.programs
+    # Without its last instruction the program runs off its end.
+    broken = program.function._replace(insns=program.function.insns[:-1])
+    with pytest.raises(VerifierError) as caught:
+        load_object(obj._replace(programs=(program._replace(function=broken),)))
+    assert "last insn is not an exit or jmp" in caught.value.log

@@ -1,0 +1,26 @@
+/* Kernel functions: one that exists, one that does not and is weak. */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct task_struct;
+extern struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;
+extern void bpf_task_release(struct task_struct *p) __ksym;
+extern int bpf_no_such_function(int x) __ksym __weak;
+
+int seen;
+
+SEC("tp_btf/sched_process_exec") int exec(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0], *held;
+
+	held = bpf_task_acquire(task);
+	if (held) {
+		seen++;
+		bpf_task_release(held);
+	}
+	if (bpf_no_such_function)
+		return bpf_no_such_function(1);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
