@@ -1,0 +1,80 @@
+"""What every engine does: the interface that ``run`` drives and that reporters read maps through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tracebee.lang.script import Script
+
+
+class MapReader(Protocol):
+    """A map of a running script; keys and values are bytes as the program sees them."""
+
+    def items(self) -> Iterable[tuple[bytes, bytes | Sequence[bytes]]]:
+        """Every (key, value) now; a per-CPU map's value is one ``bytes`` for each CPU."""
+
+    def clear(self) -> None:
+        """Delete every element; of an array, set each to zeros."""
+
+    def zero(self) -> None:
+        """Set every value to zeros, on every CPU."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Overwrite bytes of a data-section map's value."""
+
+
+class StackReader(Protocol):
+    """The stacks that a script's stack keys stand for (``lang.script.STACKS``)."""
+
+    def stack(self, frames: int, number: int) -> bytes | None:
+        """One element of the stack map for ``frames`` frames, None when there is none."""
+
+    def more(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every (stack, s64 id) of the map of stacks whose bucket was taken."""
+
+
+class Engine(Protocol):
+    """One script in one engine, from loading to closing. Calls come in the order they stand here.
+
+    An engine is closed by ``close`` whatever happened before; closing twice is allowed.
+    """
+
+    maps: Mapping[str, MapReader]
+    stacks: StackReader
+    probes: int  # how many there are, BEGIN and END included; known once loaded
+
+    def load(self, script: Script) -> None:
+        """Make the maps and check and load the programs.
+
+        :raises VerifierError: a program was refused; KernelError, PrivilegeError, UnsupportedError.
+        """
+
+    def begin(self) -> None:
+        """Run the BEGIN programs, in this process."""
+
+    def attach(self, step: Callable[[int], None]) -> None:
+        """Attach every probe.
+
+        :param step: called between attachments with the number done; may raise to stop.
+        """
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there are events, -1 when there never will be."""
+
+    def drain(self) -> list[bytes]:
+        """The event records that are there, oldest first, without waiting."""
+
+    def lost(self) -> int:
+        """How many events were lost so far, all causes together."""
+
+    def detach(self) -> None:
+        """Detach every probe."""
+
+    def end(self) -> None:
+        """Run the END programs."""
+
+    def close(self) -> None:
+        """Give everything back."""

@@ -1,0 +1,163 @@
+"""The kernel engine: see ``engine.api.Engine``."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tracebee.engine.kernel.core import ByName
+from tracebee.engine.kernel.debug_info import with_debug_info
+from tracebee.engine.kernel.loader import LoadedObject, load_object
+from tracebee.engine.kernel.maps import KernelMap, KernelStacks
+from tracebee.errors import VerifierError
+from tracebee.kernel.ringbuf import RingBuffer
+from tracebee.lang.script import EVENTS, LOST
+from tracebee.probes.kinds import module_of
+from tracebee.probes.session import Session, close_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tracebee.kernel.program import Program
+    from tracebee.lang.script import Attachment, Script, Target
+
+_RUN_HERE = frozenset(("begin", "end"))
+
+
+class _Unit(NamedTuple):
+    """A loaded program and what it is to be attached to."""
+
+    program: Program
+    kind: str
+    attach_type: int
+    targets: Sequence[Target]
+
+
+class KernelEngine:
+    """One script in the kernel.
+
+    :param pid: the process that probes of processes are limited to (``-p``, ``-c``).
+    :param log_level: ask for the verifier's log even of what it accepts (1 or 2).
+    """
+
+    def __init__(self, *, pid: int | None = None, log_level: int = 0) -> None:
+        self._pid = pid
+        self._log_level = log_level
+        self._loaded: LoadedObject | None = None
+        self._units: list[_Unit] = []
+        self._links: list[Any] = []
+        self._ring: RingBuffer | None = None
+        self.probes = 0
+        self.maps: dict[str, KernelMap] = {}
+        self.stacks = KernelStacks({})
+
+    @property
+    def loaded(self) -> LoadedObject:
+        """What owns the programs and maps.
+
+        :raises ValueError: nothing is loaded.
+        """
+        if self._loaded is None:
+            raise ValueError("no script is loaded")
+        return self._loaded
+
+    def load(self, script: Script) -> None:
+        """Create the maps, load the programs."""
+        self.probes = sum(len(a.targets) for a in script.attachments)
+        script = one_program_per_target(script)
+        obj = with_debug_info(script.object)
+        try:
+            loaded = self._loaded = load_object(obj, core=ByName(), log_level=self._log_level)
+        except VerifierError as error:
+            from tracebee.engine.kernel.refusal import explain_program  # only on the way to an error
+
+            raise explain_program(error, obj) from error
+        self.maps = {name: KernelMap(m) for name, m in loaded.maps.items()}
+        self.stacks = KernelStacks(loaded.maps)
+        if EVENTS in loaded.maps:
+            self._ring = RingBuffer(loaded.maps[EVENTS])
+        types = {p.name: p.expected_attach_type for p in obj.programs}
+        self._units = [
+            _Unit(loaded.programs[a.program], a.kind, types[a.program], a.targets) for a in script.attachments
+        ]
+
+    def begin(self) -> None:
+        """Run the BEGIN programs here, by test runs."""
+        self._run("begin")
+
+    def end(self) -> None:
+        """Run the END programs here."""
+        self._run("end")
+
+    def _run(self, kind: str) -> None:
+        for unit in self._units:
+            if unit.kind == kind:
+                unit.program.test_run()
+
+    def attach(self, step: Callable[[int], None]) -> None:
+        """Attach everything else."""
+        session = Session(pid=self._pid, step=step)
+        for unit in self._units:
+            if unit.kind in _RUN_HERE:
+                continue
+            session.kind = unit.kind
+            session.attach_type = unit.attach_type
+            made = module_of(unit.kind).attach(unit.program, unit.targets, session)
+            self._links += made
+
+    def fileno(self) -> int:
+        """The ring buffer's descriptor."""
+        return self.loaded.maps[EVENTS].fd if self._ring is not None else -1
+
+    def drain(self) -> list[bytes]:
+        """The records that are there."""
+        return [] if self._ring is None else self._ring.drain()
+
+    def lost(self) -> int:
+        """The sum of the loss counters over causes and CPUs."""
+        counters = self.loaded.maps.get(LOST)
+        if counters is None:
+            return 0
+        return sum(
+            struct.unpack("=Q", slot)[0] for _, value in counters.items() for slot in counters.slots(value)
+        )
+
+    def detach(self) -> None:
+        """Close all links."""
+        links, self._links = self._links, []
+        close_all(links)
+
+    def close(self) -> None:
+        """Detach, unload, unmap."""
+        self.detach()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+        self._units.clear()
+
+
+def one_program_per_target(script: Script) -> Script:
+    """The script with a program for each target where the kernel ties a program to one when loading it."""
+    if not any(len(a.targets) > 1 and _is_tied(a.kind) for a in script.attachments):
+        return script
+    definitions = {p.name: p for p in script.object.programs}
+    attachments: list[Attachment] = []
+    for attachment in script.attachments:
+        if len(attachment.targets) < 2 or not _is_tied(attachment.kind):
+            attachments.append(attachment)
+            continue
+        original = definitions.pop(attachment.program)
+        for number, target in enumerate(attachment.targets):
+            function = original.function._replace(name=f"{original.name}_{number}")
+            name = module_of(attachment.kind).target_name(target.spec)
+            definitions[function.name] = original._replace(function=function, attach_target=name)
+            attachments.append(attachment._replace(program=function.name, targets=(target,)))
+    obj = script.object._replace(programs=tuple(definitions.values()))
+    return script._replace(object=obj, attachments=tuple(attachments))
+
+
+def _is_tied(kind: str) -> bool:
+    return getattr(module_of(kind), "LOADS_PER_TARGET", False)

@@ -1,0 +1,160 @@
+"""The life of a traced script: load, BEGIN, attach, events until something ends it, detach, END."""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING, Protocol
+
+from tracebee.engine.signals import STOPPING, Signals
+from tracebee.probes.session import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracebee.engine.api import Engine
+    from tracebee.engine.command import Command
+    from tracebee.lang.script import Script
+
+_LOSS_CHECK = 1.0  # seconds between looks at the loss counters while events come
+
+
+class Sink(Protocol):
+    """Where events go: ``report.Reporter`` is one."""
+
+    def attached(self, probes: int) -> None:
+        """Tracing begins."""
+
+    def events(self, batch: Sequence[bytes]) -> int | None:
+        """Act on records in order; the exit code when one of them is ``exit()``."""
+
+    def lost(self, events: int) -> None:
+        """So many events were lost since this was last said."""
+
+    def finish(self) -> None:
+        """Tracing has ended: print the maps."""
+
+    def print_maps(self) -> None:
+        """Print all maps as they are now."""
+
+
+def run(
+    engine: Engine, script: Script, sink: Sink, *, command: Command | None = None, pid: int | None = None
+) -> int:
+    """Run a script until it exits, a signal comes, or the traced process ends; returns the exit code.
+
+    The engine is left open, so that its maps can still be read.
+
+    :param command: the held process of ``-c``, let go once everything is attached.
+    :param pid: the process of ``-p``, whose end ends the tracing.
+    """
+    engine.load(script)
+    with Signals() as signals:
+        return _Run(engine, sink, signals, command, pid).run()
+
+
+class _Run:
+    def __init__(
+        self, engine: Engine, sink: Sink, signals: Signals, command: Command | None, pid: int | None
+    ) -> None:
+        self.engine = engine
+        self.sink = sink
+        self.signals = signals
+        self.command = command
+        self.pid = pid
+        self.code: int | None = None
+        self.stopping = False
+        self.said_lost = 0
+
+    def run(self) -> int:
+        engine = self.engine
+        self._attach_and_trace()
+        engine.detach()
+        if self.code is None:
+            self._drain()
+        engine.end()
+        # What END prints comes after an exit() too.
+        code, self.code = self.code, None
+        self._drain()
+        self._say_lost()
+        self.sink.finish()
+        return code if code is not None else self.code or 0
+
+    def _attach_and_trace(self) -> None:
+        self.sink.attached(self.engine.probes)
+        self.engine.begin()
+        self._drain()
+        if self.code is not None:
+            return
+        try:
+            self.engine.attach(self._step)
+        except Interrupted:
+            return
+        if self.command is not None:
+            self.command.start()
+        if not self.stopping:
+            self._trace()
+
+    def _step(self, made: int) -> None:  # noqa: ARG002 - a progress display would use it
+        self._signalled()
+        if self.stopping:
+            raise Interrupted
+
+    def _signalled(self) -> None:
+        for number in self.signals.taken():
+            if number in STOPPING:
+                self.stopping = True
+            else:
+                self.sink.print_maps()
+
+    def _trace(self) -> None:
+        import time
+
+        poll = select.poll()
+        poll.register(self.signals.fileno(), select.POLLIN)
+        events = self.engine.fileno()
+        if events >= 0:
+            poll.register(events, select.POLLIN)
+        traced = self._watch()
+        if traced >= 0:
+            poll.register(traced, select.POLLIN)
+        next_check = time.monotonic() + _LOSS_CHECK
+        try:
+            while self.code is None and not self.stopping:
+                ready = {fd for fd, _ in poll.poll()}
+                if self.signals.fileno() in ready:
+                    self._signalled()
+                if events in ready:
+                    self._drain()
+                    if time.monotonic() > next_check:
+                        self._say_lost()
+                        next_check = time.monotonic() + _LOSS_CHECK
+                if traced in ready:
+                    return
+        finally:
+            if traced >= 0:
+                os.close(traced)
+
+    def _watch(self) -> int:
+        """A descriptor that is readable once the traced process has ended, or -1 when there is none."""
+        pid = self.command.pid if self.command is not None else self.pid
+        if pid is None:
+            return -1
+        try:
+            return os.pidfd_open(pid)
+        except ProcessLookupError:
+            self.stopping = True
+            return -1
+
+    def _drain(self) -> None:
+        while self.code is None:
+            batch = self.engine.drain()
+            if not batch:
+                return
+            self.code = self.sink.events(batch)
+
+    def _say_lost(self) -> None:
+        lost = self.engine.lost()
+        if lost > self.said_lost:
+            self.sink.lost(lost - self.said_lost)
+            self.said_lost = lost
