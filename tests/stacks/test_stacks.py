@@ -71,7 +71,8 @@ FRAMES = [Frame(0xFFFFFFFF81000010, "do_it", 16), Frame(0x7F00, module="/bin/x")
         ("", 8, False, "\n        do_it+16\n        0x7f00\n        0\n"),
         ("bpftrace", 4, True, "\n    do_it+16\n    0x7f00\n    0\n"),
         ("perf", 8, False, "\n\tffffffff81000010 do_it+16\n\t7f00 0x7f00\n\t0 0\n"),
-        ("perf", 4, True, "\n\tffffffff81000010 do_it+16 ([unknown])\n\t7f00 0x7f00 (/bin/x)\n\t0 0 ([unknown])\n"),
+        ("perf", 4, True,
+         "\n\tffffffff81000010 do_it+16 ([unknown])\n\t7f00 0x7f00 (/bin/x)\n\t0 0 ([unknown])\n"),
         ("raw", 8, True, "\nffffffff81000010\n7f00\n0\n"),
     ],
 )  # fmt: skip

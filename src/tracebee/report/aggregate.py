@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.lang.types import AGGREGATIONS
+from tracebee.report import tseries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,11 +38,11 @@ def wrap(number: int, *, signed: bool) -> int:
     return number - (1 << 64) if signed and number >> 63 else number
 
 
-def merge(t: Type, cpus: Sequence[bytes]) -> int | Totals | list[int]:
+def merge(t: Type, cpus: Sequence[bytes]) -> int | Totals | list[int] | list[tseries.Interval]:
     """One value from each CPU's bytes.
 
     :returns: an integer for count, sum, min and max; Totals for avg and stats; the counts of all
-        buckets for hist and lhist.
+        buckets for hist and lhist; the intervals of a tseries.
     """
     return _MERGE[t.kind](t, cpus)
 
@@ -74,7 +75,7 @@ def _counts(_t: Type, cpus: Sequence[bytes]) -> list[int]:
     return [sum(counts) for counts in zip(*map(unpack, cpus), strict=True)]
 
 
-_MERGE: dict[str, Callable[[Type, Sequence[bytes]], int | Totals | list[int]]] = {
+_MERGE: dict[str, Callable[[Type, Sequence[bytes]], int | Totals | list[int] | list[tseries.Interval]]] = {
     "count": _sum,
     "sum": _sum,
     "avg": _totals,
@@ -83,4 +84,5 @@ _MERGE: dict[str, Callable[[Type, Sequence[bytes]], int | Totals | list[int]]] =
     "max": _extreme,
     "hist": _counts,
     "lhist": _counts,
+    "tseries": tseries.merge,
 }

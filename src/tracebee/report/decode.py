@@ -16,6 +16,7 @@ kstack, ustack                         tuple of Frame, innermost first
 count, sum, min, max                   int
 avg, stats                             Totals
 hist, lhist                            list of Bucket
+tseries                                list of Interval
 =====================================  ==================================================
 """
 

@@ -107,7 +107,7 @@ def value_order(t: Type) -> Callable[[Any], int] | None:
         return sum
     if t.kind in ("avg", "stats"):
         return lambda totals: totals.average
-    if aggregate.is_aggregation(t):
+    if aggregate.is_aggregation(t) and t.kind != "tseries":
         return lambda number: number
     return fields.integer(t) if t.kind == "int" else None
 

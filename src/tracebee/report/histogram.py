@@ -84,7 +84,7 @@ def _short(number: int, units: int) -> str:
 def render(buckets: Sequence[Bucket], *, linear: bool, div: int = 1) -> str:
     """The buckets as lines of label, count and bar; counts are divided, bars are not."""
     label = linear_label if linear else log_label
-    most = _single(max((b.hits for b in buckets), default=0))
+    most = single(max((b.hits for b in buckets), default=0))
     return "".join(
         f"{label(b):<16}{b.hits // div:>8} |{'@' * _width(b.hits, most):<{BAR}}|\n" for b in buckets
     )
@@ -92,9 +92,10 @@ def render(buckets: Sequence[Bucket], *, linear: bool, div: int = 1) -> str:
 
 def _width(count: int, most: float) -> int:
     # bpftrace computes in C's float; a double would give another width at some boundaries.
-    return int(_single(_single(_single(count) / most) * BAR))
+    return int(single(single(single(count) / most) * BAR))
 
 
-def _single(number: float) -> float:
+def single(number: float) -> float:
+    """The number as C's ``float`` holds it."""
     rounded: float = struct.unpack("f", struct.pack("f", number))[0]
     return rounded

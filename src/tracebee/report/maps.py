@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tracebee.report import aggregate, entries, histogram
+from tracebee.report import aggregate, entries, fields, histogram, tseries
 from tracebee.report.histogram import Bucket
+from tracebee.report.names import strftime
 from tracebee.report.values import KEY_INDENT, Style, quote
 
 if TYPE_CHECKING:
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from tracebee.report.entries import Entry
     from tracebee.report.scene import Scene
 
-# A map of these ends with an empty line: bpftrace's values of stacks and histograms end their own lines.
-_SPACED = frozenset({"hist", "lhist", "avg", "stats", "tseries"})
+# The text of a stack ends its own line.
 _UNJOINED = frozenset({"kstack", "ustack"})
 
 
@@ -84,8 +84,6 @@ def _key_json(key: Type | None, style: Style) -> Callable[[bytes], str]:
     if key is None:
         return lambda _key: ""
     if key.kind == "tuple":
-        from tracebee.report import fields
-
         members = [(fields.member(f), style.writer(f.type)) for f in key.fields]
         return lambda data: quote(",".join([write(cut(data)) for cut, write in members])) + ": "
     write = style.writer(key)
@@ -96,6 +94,8 @@ def value_writer(t: Type, style: Style) -> Callable[[Any, int], str]:
     """A function that writes an entry's value (``entries.Entry.value``), divided by ``div``."""
     if t.kind in ("hist", "lhist"):
         return _histogram(t, json=style.json)
+    if t.kind == "tseries":
+        return _series(t, style)
     if t.kind == "stats":
         return _stats_json if style.json else _stats_text
     if aggregate.is_aggregation(t) or t.kind == "int":
@@ -124,6 +124,20 @@ def _buckets_json(buckets: Sequence[Bucket], div: int) -> str:
         return f'{{{low}{high}"count": {b.hits // div}}}'
 
     return f"[{', '.join([one(b) for b in buckets])}]"
+
+
+def _series(t: Type, style: Style) -> Callable[[Any, int], str]:
+    length, clock = t.args[0], style.scene.clock
+    if not style.json:
+        return lambda series, _div: "\n" + tseries.render(series, length, clock)
+
+    def one(interval: tseries.Interval) -> str:
+        wall = clock.wall(interval.start)
+        start = strftime("%Y-%m-%dT", wall) + tseries.time_of_day(wall, 9)
+        value = "null" if interval.value is None else str(interval.value)
+        return f'{{"interval_start": {quote(start)}, "value": {value}}}'
+
+    return lambda series, _div: f"[{', '.join([one(interval) for interval in series])}]"
 
 
 def _stats_text(totals: aggregate.Totals, _div: int) -> str:
