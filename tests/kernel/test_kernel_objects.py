@@ -20,10 +20,11 @@ from tracebee.kernel import attr, cpus, mounts, program
 from tracebee.kernel.bpf import try_bpf
 from tracebee.kernel.btf import Btf
 from tracebee.kernel.fd import Fd
-from tracebee.kernel.link import Link, create_token, task_fd_query
+from tracebee.kernel.link import Link, create_token
 from tracebee.kernel.map import Map
 from tracebee.kernel.perf import PerfEvent
 from tracebee.kernel.program import Program
+from tracebee.kernel.task_fd import task_fd_query
 from tracebee.kernel.tracefs import event_id
 from tracebee.kernel.type_probes import INT_BTF, RETURN_ZERO
 from tracebee.obj.model import MapDef

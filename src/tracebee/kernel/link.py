@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.kernel.attr import (
@@ -12,7 +12,6 @@ from tracebee.kernel.attr import (
     LINK_DETACH,
     LINK_UPDATE,
     RAW_TRACEPOINT,
-    TASK_FD_QUERY,
     TOKEN_CREATE,
 )
 from tracebee.kernel.bpf import bpf, fd_by_id, ids, pin, pinned
@@ -248,34 +247,6 @@ class Link(Fd):
         from tracebee.kernel.link_info import read  # only administration asks
 
         return read(self.fd)
-
-
-class TaskFd(NamedTuple):
-    """What a process's descriptor is attached to: an answer of ``BPF_TASK_FD_QUERY``."""
-
-    prog_id: int
-    fd_type: int
-    name: str
-    probe_offset: int
-    probe_addr: int
-
-
-def task_fd_query(pid: int, fd: int) -> TaskFd:
-    """What a perf event or raw tracepoint of a process runs (``BPF_TASK_FD_QUERY``).
-
-    :raises KernelError: the descriptor is neither, or has no program.
-    """
-    buffer = bytearray(512)
-    attr = TASK_FD_QUERY.pack(pid=pid, fd=fd, buf_len=len(buffer), buf=address(buffer))
-    bpf(uapi.BPF_TASK_FD_QUERY, attr, f"descriptor {fd} of process {pid}")
-    get = TASK_FD_QUERY.get
-    return TaskFd(
-        get(attr, "prog_id"),
-        get(attr, "fd_type"),
-        buffer.partition(b"\0")[0].decode(errors="replace"),
-        get(attr, "probe_offset"),
-        get(attr, "probe_addr"),
-    )
 
 
 def create_token(bpffs_fd: int) -> Fd:

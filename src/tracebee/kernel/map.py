@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import mmap
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.kernel import cpus
-from tracebee.kernel.attr import MAP_BATCH, MAP_CREATE, MAP_ELEMENT, MAP_INFO
-from tracebee.kernel.bpf import bpf, fd_by_id, ids, info_by_fd, pin, pinned, try_bpf
+from tracebee.kernel.attr import MAP_BATCH, MAP_CREATE, MAP_ELEMENT
+from tracebee.kernel.bpf import bpf, fd_by_id, ids, pin, pinned, try_bpf
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.syscall import address
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tracebee.kernel.btf import Btf
+    from tracebee.kernel.map_info import MapInfo
     from tracebee.obj.model import MapDef
 
 PER_CPU = frozenset(
@@ -31,24 +32,6 @@ PER_CPU = frozenset(
 
 _ENOENT, _E2BIG, _ENOSPC, _EINVAL, _ENOTSUPP, _EFAULT = -2, -7, -28, -22, -524, -14
 _BATCH = 4096  # elements a batch call asks for at first
-
-
-class MapInfo(NamedTuple):
-    """``struct bpf_map_info``, by the kernel's names."""
-
-    type: int
-    id: int
-    key_size: int
-    value_size: int
-    max_entries: int
-    map_flags: int
-    name: str
-    ifindex: int
-    btf_vmlinux_value_type_id: int
-    btf_id: int
-    btf_key_type_id: int
-    btf_value_type_id: int
-    map_extra: int
 
 
 class Map(Fd):
@@ -145,8 +128,10 @@ class Map(Fd):
     @classmethod
     def from_fd(cls, fd: int) -> Self:
         """Own a descriptor of an existing map; its sizes come from the kernel."""
+        from tracebee.kernel.map_info import read
+
         try:
-            info = _info(fd)
+            info = read(fd)
         except BaseException:
             Fd(fd).close()
             raise
@@ -169,7 +154,9 @@ class Map(Fd):
 
     def info(self) -> MapInfo:
         """What the kernel says of it."""
-        return _info(self.fd)
+        from tracebee.kernel.map_info import read  # only administration asks
+
+        return read(self.fd)
 
     def pin(self, path: str) -> None:
         """Give it a name in bpffs."""
@@ -415,10 +402,3 @@ _DEFAULT_ENTRIES: dict[int, Callable[[], int]] = {
 def kernel_name(name: str) -> bytes:
     """A name as the kernel accepts it: 15 bytes of letters, digits, ``_`` and ``.``."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in name)[:15].encode()
-
-
-def _info(fd: int) -> MapInfo:
-    info = info_by_fd(fd, MAP_INFO)
-    values = {name: MAP_INFO.get(info, name) for name in MapInfo._fields}
-    values["name"] = values["name"].partition(b"\0")[0].decode()
-    return MapInfo(**values)

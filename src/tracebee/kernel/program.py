@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.kernel.attr import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tracebee.kernel.btf import Btf
     from tracebee.kernel.map import Map
+    from tracebee.kernel.program_info import ProgramDetails, ProgramInfo, TestRun
 
 _ENOSPC, _EINVAL, _EPERM = -28, -22, -1
 _LOG_SIZE = 1 << 20
@@ -134,7 +135,7 @@ class Program(Fd):
         except BaseException:
             Fd(fd).close()
             raise
-        return cls(fd, PROG_INFO.get(info, "type"), _text(PROG_INFO.get(info, "name")))
+        return cls(fd, PROG_INFO.get(info, "type"), PROG_INFO.get(info, "name").partition(b"\0")[0].decode())
 
     @classmethod
     def by_id(cls, object_id: int) -> Self:
@@ -158,11 +159,15 @@ class Program(Fd):
 
     def info(self) -> ProgramInfo:
         """What the kernel says of it, without its code and lists."""
-        return ProgramInfo.parse(info_by_fd(self.fd, PROG_INFO))
+        from tracebee.kernel.program_info import read  # only administration asks
+
+        return read(self.fd)
 
     def details(self) -> ProgramDetails:
         """Its translated and machine code, maps, functions and lines: what ``dump`` shows."""
-        return _details(self.fd)
+        from tracebee.kernel.program_info import read_details
+
+        return read_details(self.fd)
 
     def pin(self, path: str) -> None:
         """Give it a name in bpffs."""
@@ -229,6 +234,8 @@ class Program(Fd):
             batch_size=batch_size,
         )
         bpf(uapi.BPF_PROG_TEST_RUN, attr, self.what)
+        from tracebee.kernel.program_info import TestRun
+
         return TestRun(
             TEST_RUN.get(attr, "retval"),
             TEST_RUN.get(attr, "duration"),
@@ -246,68 +253,6 @@ class Program(Fd):
             stream_buf=address(buffer), stream_buf_len=size, stream_id=stream, prog_fd=self.fd
         )
         return bytes(buffer[: bpf(uapi.BPF_PROG_STREAM_READ_BY_FD, attr, self.what)])
-
-
-class TestRun(NamedTuple):
-    """Result of a test run: return value, average nanoseconds, data and context afterwards."""
-
-    retval: int
-    duration: int
-    data: bytes
-    ctx: bytes
-
-
-class ProgramInfo(NamedTuple):
-    """``struct bpf_prog_info`` without its arrays, by the kernel's names."""
-
-    type: int
-    id: int
-    tag: str
-    jited_prog_len: int
-    xlated_prog_len: int
-    load_time: int
-    created_by_uid: int
-    nr_map_ids: int
-    name: str
-    ifindex: int
-    gpl_compatible: bool
-    btf_id: int
-    run_time_ns: int
-    run_cnt: int
-    recursion_misses: int
-    verified_insns: int
-    attach_btf_obj_id: int
-    attach_btf_id: int
-
-    @classmethod
-    def parse(cls, info: bytearray) -> ProgramInfo:
-        """Read one from the structure the kernel filled in."""
-        special = {
-            "tag": PROG_INFO.get(info, "tag").hex(),
-            "name": _text(PROG_INFO.get(info, "name")),
-            "gpl_compatible": bool(PROG_INFO.get(info, "flags") & 1),
-        }
-        return cls(
-            **{name: special[name] if name in special else PROG_INFO.get(info, name) for name in cls._fields}
-        )
-
-
-class ProgramDetails(NamedTuple):
-    """The arrays of ``struct bpf_prog_info``; empty where the kernel hides them.
-
-    ``func_info`` rows are (slot, BTF id); ``line_info`` (slot, file offset, text offset, line and
-    column); ``jited_line_info`` addresses, one per line.
-    """
-
-    xlated: bytes
-    jited: bytes
-    map_ids: tuple[int, ...]
-    jited_ksyms: tuple[int, ...]
-    jited_func_lens: tuple[int, ...]
-    func_info: tuple[tuple[int, int], ...]
-    line_info: tuple[tuple[int, int, int, int], ...]
-    jited_line_info: tuple[int, ...]
-    prog_tags: tuple[str, ...]
 
 
 def query(target_fd: int, attach_type: int, *, flags: int = 0, limit: int = 256) -> list[int]:
@@ -369,62 +314,3 @@ def _kernel_version_code() -> int:
     numbers = [*os.uname().release.split("-")[0].split("."), "0", "0"]
     major, minor, patch = (int("".join(c for c in part if c.isdigit()) or 0) for part in numbers[:3])
     return major << 16 | minor << 8 | min(patch, 255)
-
-
-def _text(name: bytes) -> str:
-    return name.partition(b"\0")[0].decode(errors="replace")
-
-
-# Arrays of struct bpf_prog_info: pointer field, count field, bytes of one element.
-_ARRAYS = (
-    ("xlated_prog_insns", "xlated_prog_len", 1),
-    ("jited_prog_insns", "jited_prog_len", 1),
-    ("map_ids", "nr_map_ids", 4),
-    ("jited_ksyms", "nr_jited_ksyms", 8),
-    ("jited_func_lens", "nr_jited_func_lens", 4),
-    ("func_info", "nr_func_info", 8),
-    ("line_info", "nr_line_info", 16),
-    ("jited_line_info", "nr_jited_line_info", 8),
-    ("prog_tags", "nr_prog_tags", 8),
-)
-_RECORD_SIZES = {
-    "func_info": "func_info_rec_size",
-    "line_info": "line_info_rec_size",
-    "jited_line_info": "jited_line_info_rec_size",
-}
-
-
-def _details(fd: int) -> ProgramDetails:
-    counts = info_by_fd(fd, PROG_INFO)
-    buffers: dict[str, bytearray] = {}
-    request = PROG_INFO.pack()
-    for pointer, count, size in _ARRAYS:
-        buffers[pointer] = bytearray(PROG_INFO.get(counts, count) * size)
-        PROG_INFO.set(request, **{count: PROG_INFO.get(counts, count), pointer: address(buffers[pointer])})
-        if pointer in _RECORD_SIZES:
-            PROG_INFO.set(request, **{_RECORD_SIZES[pointer]: size})
-    answer = info_by_fd(fd, PROG_INFO, request)
-
-    def array(pointer: str, code: str) -> tuple[int, ...]:
-        row = next(row for row in _ARRAYS if row[0] == pointer)
-        # An address of 0 is how the kernel says that this process may not see the array.
-        if not PROG_INFO.get(answer, pointer):
-            return ()
-        number = min(PROG_INFO.get(answer, row[1]), len(buffers[pointer]) // row[2])
-        return struct.unpack_from(
-            f"={number * row[2] // struct.calcsize('=' + code)}{code}", buffers[pointer]
-        )
-
-    functions, lines = array("func_info", "I"), array("line_info", "I")
-    tags = bytes(buffers["prog_tags"])
-    return ProgramDetails(
-        bytes(buffers["xlated_prog_insns"]) if PROG_INFO.get(answer, "xlated_prog_insns") else b"",
-        bytes(buffers["jited_prog_insns"]) if PROG_INFO.get(answer, "jited_prog_insns") else b"",
-        array("map_ids", "I"),
-        array("jited_ksyms", "Q"),
-        array("jited_func_lens", "I"),
-        tuple((functions[i], functions[i + 1]) for i in range(0, len(functions), 2)),
-        tuple((lines[i], lines[i + 1], lines[i + 2], lines[i + 3]) for i in range(0, len(lines), 4)),
-        array("jited_line_info", "Q"),
-        tuple(tags[i : i + 8].hex() for i in range(0, len(tags), 8)),
-    )
