@@ -42,9 +42,17 @@ class Engine(Protocol):
     An engine is closed by ``close`` whatever happened before; closing twice is allowed.
     """
 
-    maps: Mapping[str, MapReader]
-    stacks: StackReader
-    probes: int  # how many there are, BEGIN and END included; known once loaded
+    @property
+    def maps(self) -> Mapping[str, MapReader]:
+        """The script's maps by their names in the object, once loaded."""
+
+    @property
+    def stacks(self) -> StackReader:
+        """The script's stacks."""
+
+    @property
+    def probes(self) -> int:
+        """How many probes there are, BEGIN and END included; known once loaded."""
 
     def load(self, script: Script) -> None:
         """Make the maps and check and load the programs.

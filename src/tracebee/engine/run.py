@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from tracebee.engine.api import Engine
     from tracebee.engine.command import Command
-    from tracebee.lang.script import Script
 
 _LOSS_CHECK = 1.0  # seconds between looks at the loss counters while events come
 
@@ -38,17 +37,15 @@ class Sink(Protocol):
         """Print all maps as they are now."""
 
 
-def run(
-    engine: Engine, script: Script, sink: Sink, *, command: Command | None = None, pid: int | None = None
-) -> int:
-    """Run a script until it exits, a signal comes, or the traced process ends; returns the exit code.
+def run(engine: Engine, sink: Sink, *, command: Command | None = None, pid: int | None = None) -> int:
+    """Run a loaded script until it exits, a signal comes, or the traced process ends.
 
     The engine is left open, so that its maps can still be read.
 
+    :returns: the exit code: what the script gave to ``exit()``, else 0.
     :param command: the held process of ``-c``, let go once everything is attached.
     :param pid: the process of ``-p``, whose end ends the tracing.
     """
-    engine.load(script)
     with Signals() as signals:
         return _Run(engine, sink, signals, command, pid).run()
 
@@ -72,6 +69,8 @@ class _Run:
         engine.detach()
         if self.code is None:
             self._drain()
+        else:
+            engine.drain()  # what came behind exit() is dropped
         engine.end()
         # What END prints comes after an exit() too.
         code, self.code = self.code, None

@@ -143,6 +143,11 @@ class Reporter:
         self._emit("".join(text))
         self.flush()
 
+    def print_maps(self) -> None:
+        """Print all maps by name as they are now (on SIGUSR1)."""
+        self._emit("".join(self.map_text(name, 0, 1) for name in sorted(self.infos)))
+        self.flush()
+
     def handler(self, number: int) -> Handler:
         """The function that acts on records of one action; it returns what to print."""
         action = self.script.actions[number]

@@ -1,0 +1,6 @@
+"""``python -m tracebee``."""
+
+from tracebee.cli.main import entry
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,82 @@
+"""The command ``tracebee``: which of its faces is meant, and errors as one clear line each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Subcommand: the module under tracebee.cli whose run(argv) does it, imported only then.
+COMMANDS = {
+    "run": "run",
+    "prog": "prog",
+    "map": "map",
+    "link": "link",
+    "btf": "btf",
+    "pin": "pin",
+    "feature": "feature",
+    "vm": "vm",
+    "build": "build",
+    "attach": "attach",
+    "detach": "detach",
+    "list": "list",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command with these arguments (without its own name); returns the exit code.
+
+    :raises TracebeeError: whatever went wrong, for ``entry`` to print.
+    """
+    if argv and argv[0] in COMMANDS:
+        import importlib
+
+        code: int = importlib.import_module(f"tracebee.cli.{COMMANDS[argv[0]]}").run(list(argv[1:]))
+        return code
+    from tracebee.cli.trace import trace
+
+    return trace(argv)
+
+
+def entry() -> None:
+    """The console script: exits with the code, never with a traceback (unless TRACEBEE_DEBUG is set)."""
+    sys.exit(guarded(sys.argv[1:]))
+
+
+def guarded(argv: Sequence[str]) -> int:
+    """As ``main``, with every error printed on stderr and turned into exit code 1."""
+    from tracebee.errors import TracebeeError
+
+    debug = bool(os.environ.get("TRACEBEE_DEBUG"))
+    try:
+        return main(argv)
+    except TracebeeError as error:
+        if debug:
+            raise
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Who read our output is gone: nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except OSError as error:
+        if debug:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        if debug:
+            raise
+        hint = "this is a defect of tracebee; set TRACEBEE_DEBUG=1 to see where"
+        return _fail(f"{type(error).__name__}: {error}\n  hint: {hint}")
+
+
+def _fail(text: str) -> int:
+    sys.stdout.flush()
+    # A finding about a script says "error:" itself, behind its place.
+    prefix = "" if ": error: " in text.partition("\n")[0] else "ERROR: "
+    print(prefix + text, file=sys.stderr)
+    return 1

@@ -1,0 +1,194 @@
+"""Tracing from the command line: a script from a file, from ``-e`` or by a tool's name, to its output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+from tracebee import __version__
+from tracebee.cli.arguments import Arguments, parse, usage
+from tracebee.errors import UsageError, VerifierError
+from tracebee.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracebee.engine.api import Engine
+    from tracebee.engine.command import Command
+    from tracebee.errors import Diagnostic
+    from tracebee.lang.script import Script
+
+
+def trace(argv: Sequence[str]) -> int:
+    """Do what a command line without a subcommand says; returns the exit code."""
+    arguments = parse(argv)
+    if arguments.flag("version"):
+        print(f"tracebee v{__version__}")
+        return 0
+    if arguments.flag("help") or not (argv or arguments.values):
+        print(usage())
+        return 0 if arguments.flag("help") else 1
+    if arguments.flag("info"):
+        from tracebee.cli.feature import run as feature
+
+        return feature([])
+    if arguments.text("btf"):
+        from tracebee.btf.opening import open_file, use_kernel
+
+        use_kernel(open_file(arguments.text("btf") or ""))
+    if arguments.flag("list"):
+        from tracebee.cli.listing import list_probes
+
+        return list_probes(arguments)
+    return _Tracing(arguments).run()
+
+
+class _Tracing:
+    def __init__(self, arguments: Arguments) -> None:
+        self.arguments = arguments
+        self.quiet = arguments.flag("quiet")
+        self.source = _with_includes(read_source(arguments), arguments.many("include"))
+        self.pid = _pid(arguments.text("pid"))
+        if self.pid is not None and arguments.text("command") is not None:
+            raise UsageError("-p and -c exclude each other: each names the process to trace")
+
+    def run(self) -> int:
+        command = self._command()
+        try:
+            return self._run(command)
+        finally:
+            if command is not None:
+                command.close()
+
+    def _command(self) -> Command | None:
+        text = self.arguments.text("command")
+        if text is None:
+            return None
+        import shlex
+
+        from tracebee.engine.command import Command
+
+        return Command(shlex.split(text))
+
+    def _run(self, command: Command | None) -> int:
+        script = self._compile(command)
+        stages = self.arguments.text("dump")
+        if stages is not None:
+            from tracebee.cli.dump import dump
+
+            return dump(self.source, script, stages)
+        from tracebee.engine.select import make_engine
+
+        pid = self.pid if command is None else command.pid
+        engine = make_engine(
+            self.arguments.text("engine") or "auto",
+            pid=pid,
+            log_level=1 if self.arguments.flag("verbose") else 0,
+        )
+        try:
+            engine.load(script)
+            if self.arguments.flag("dry_run"):
+                engine.attach(lambda _: None)
+                return 0
+            return self._report(engine, script, command)
+        except VerifierError as error:
+            if self.arguments.flag("verbose"):
+                print(error.log, file=sys.stderr)
+            raise
+        finally:
+            engine.close()
+
+    def _compile(self, command: Command | None) -> Script:
+        from tracebee.api.compiling import compile_text
+
+        return compile_text(
+            self.source,
+            pid=self.pid,
+            command_pid=command.pid if command is not None else None,
+            command_path=command.path if command is not None else None,
+            parameters=self.arguments.parameters,
+            named=self.arguments.named,
+            unsafe=self.arguments.flag("unsafe"),
+            warn=None if self.arguments.flag("no_warnings") else self._warn,
+        )
+
+    def _warn(self, finding: Diagnostic | str) -> None:
+        if isinstance(finding, str):
+            print(f"WARNING: {finding}", file=sys.stderr)
+        elif finding.severity == "warning":
+            print(finding.render(self.source), file=sys.stderr)
+
+    def _report(self, engine: Engine, script: Script, command: Command | None) -> int:
+        from tracebee.engine.run import run
+        from tracebee.report.reporter import Reporter
+        from tracebee.symbols.symbolizer import Symbolizer
+
+        out = self._output()
+        reporter = Reporter(
+            script,
+            engine.maps,
+            engine.stacks,
+            Symbolizer(demangled=bool(script.config.get("cpp_demangle", True))),
+            out=out,
+            err=sys.stderr.buffer,
+            json=_choice(self.arguments, "format", ("text", "json")) == "json",
+            buffering=_choice(self.arguments, "buffering", ("line", "full", "none")),
+        )
+        try:
+            return run(engine, reporter, command=command, pid=self.pid)
+        finally:
+            reporter.flush()
+            if out is not sys.stdout.buffer:
+                out.close()
+
+    def _output(self) -> BinaryIO:
+        path = self.arguments.text("output")
+        return sys.stdout.buffer if path is None else open(path, "wb")
+
+
+def read_source(arguments: Arguments) -> Source:
+    """The script a command line names: ``-e``, a file, ``-`` for standard input, or a shipped tool.
+
+    :raises UsageError: there is none.
+    """
+    program = arguments.text("program")
+    if program is not None:
+        return Source("stdin", program)
+    name = arguments.script
+    if name is None:
+        raise UsageError("no script given", hint="name a file or a tool, or use -e 'PROGRAM'")
+    if name == "-":
+        return Source("stdin", sys.stdin.read())
+    if os.path.isfile(name):
+        with open(name, encoding="utf-8", errors="surrogateescape") as file:
+            return Source(name, file.read())
+    if "/" not in name:
+        from tracebee.tools import find_tool
+
+        return find_tool(name)
+    raise UsageError(f"there is no script '{name}'")
+
+
+def _with_includes(source: Source, headers: Sequence[str]) -> Source:
+    if not headers:
+        return source
+    lines = "".join(f'#include "{header}"\n' for header in headers)
+    return Source(source.name, lines + source.text)
+
+
+def _pid(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 1 << 22:
+        raise UsageError(f"'{text}' is not a process id")
+    if not os.path.exists(f"/proc/{text}"):
+        raise UsageError(f"there is no process {text}")
+    return int(text)
+
+
+def _choice(arguments: Arguments, key: str, allowed: tuple[str, ...]) -> str:
+    value = arguments.text(key) or allowed[0]
+    if value not in allowed:
+        raise UsageError(f"'{value}' is not one of {', '.join(allowed)}")
+    return value
