@@ -1,105 +1,146 @@
-"""Integer constant expressions of C, for ``#if`` lines, array lengths and enumerators."""
+"""Evaluating while compiling: literals, positional parameters, enumerators and arithmetic on them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.errors import Diagnostic
 from tracebee.lang import ast
-from tracebee.lang.parse_expressions import ExpressionParser
-from tracebee.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    from tracebee.lang.analyse import Analyser
+
+MASK = (1 << 64) - 1
 
 
-def evaluate(
-    text: str,
-    names: Callable[[str], int | None],
-    sizeof: Callable[[ast.Node], int | None] = lambda _: None,
-    defines: Mapping[str, str] | None = None,
-) -> int:
-    """The value of a constant expression, in Python's unbounded integers.
-
-    :param names: value of an identifier, None when unknown.
-    :param sizeof: size in bytes of what ``sizeof`` names, None when unknown.
-    :param defines: object macros.
-    :raises ValueError: not a constant expression, an unknown name, a division by zero.
-    """
-    parser = ExpressionParser(Source("", text))
-    parser.defines.update(defines or {})
-    try:
-        node = parser.parse_expression()
-    except Diagnostic as error:
-        raise ValueError(error.message) from None
-    if parser.kind != "end":
-        raise ValueError(f"unexpected '{parser.text}'")
-    return _value(node, names, sizeof)
+def signed(number: int) -> int:
+    """The number as a signed 64-bit integer."""
+    number &= MASK
+    return number - (1 << 64) if number >> 63 else number
 
 
-def _value(
-    node: ast.Expr, names: Callable[[str], int | None], sizeof: Callable[[ast.Node], int | None]
-) -> int:
-    if isinstance(node, ast.Integer):
-        return node.value
-    found: int | None
-    if isinstance(node, ast.Identifier | ast.Builtin):
-        found = names(node.name)
-        if found is None:
-            raise ValueError(f"'{node.name}' is not known")
-        return found
-    if isinstance(node, ast.Sizeof):
-        found = sizeof(node.operand)
-        if found is None:
-            raise ValueError("the size is not known")
-        return found
-    if isinstance(node, ast.Unary) and node.op in _UNARY:
-        return _UNARY[node.op](_value(node.operand, names, sizeof))
-    if isinstance(node, ast.Cast):
-        return _value(node.operand, names, sizeof)
-    if isinstance(node, ast.Ternary):
-        chosen = node.then if _value(node.condition, names, sizeof) else node.otherwise
-        return _value(chosen, names, sizeof)
-    if isinstance(node, ast.Binary):
-        left = _value(node.left, names, sizeof)
-        if node.op in ("&&", "||") and bool(left) == (node.op == "||"):
-            return int(bool(left))
-        return _binary(node.op, left, _value(node.right, names, sizeof))
-    raise ValueError("not a constant")
+def _divide(x: int, y: int) -> int:
+    """C's division: toward zero, and 0 by 0 as BPF has it."""
+    if not y:
+        return 0
+    return abs(x) // abs(y) * (-1 if (x < 0) != (y < 0) else 1)
 
 
-def _binary(op: str, left: int, right: int) -> int:
-    if op in ("<<", ">>") and not 0 <= right < 64:
-        raise ValueError("the shift is out of range")
-    if op in ("/", "%"):
-        if right == 0:
-            raise ValueError("division by zero")
-        quotient = abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
-        return quotient if op == "/" else left - right * quotient
-    return int(_BINARY[op](left, right))
-
-
-_UNARY: dict[str, Callable[[int], int]] = {
-    "-": lambda x: -x,
-    "+": lambda x: x,
-    "~": lambda x: ~x,
-    "!": lambda x: int(not x),
-}
-_BINARY: dict[str, Callable[[int, int], int | bool]] = {
+OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+": lambda x, y: x + y,
     "-": lambda x, y: x - y,
     "*": lambda x, y: x * y,
+    "/": _divide,
+    "%": lambda x, y: x - y * _divide(x, y) if y else x,
     "&": lambda x, y: x & y,
     "|": lambda x, y: x | y,
     "^": lambda x, y: x ^ y,
-    "<<": lambda x, y: x << y,
-    ">>": lambda x, y: x >> y,
-    "==": lambda x, y: x == y,
-    "!=": lambda x, y: x != y,
-    "<": lambda x, y: x < y,
-    ">": lambda x, y: x > y,
-    "<=": lambda x, y: x <= y,
-    ">=": lambda x, y: x >= y,
-    "&&": lambda _, y: bool(y),
-    "||": lambda _, y: bool(y),
+    "<<": lambda x, y: x << (y & 63),
+    ">>": lambda x, y: x >> (y & 63),
+    "==": lambda x, y: int(x == y),
+    "!=": lambda x, y: int(x != y),
+    "<": lambda x, y: int(x < y),
+    "<=": lambda x, y: int(x <= y),
+    ">": lambda x, y: int(x > y),
+    ">=": lambda x, y: int(x >= y),
+    "&&": lambda x, y: int(bool(x) and bool(y)),
+    "||": lambda x, y: int(bool(x) or bool(y)),
+}
+
+
+def parameter(a: Analyser, number: int) -> int | str:
+    """A positional parameter: an integer when it reads as one, 0 when it was not given."""
+    if number == 0:
+        return len(a.options.parameters)
+    if number > len(a.options.parameters):
+        return 0
+    text = a.options.parameters[number - 1]
+    try:
+        return int(text, 0)
+    except ValueError:
+        return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def evaluate(a: Analyser, node: ast.Node) -> int | str | None:
+    """An expression's value, None when it is not known while compiling.
+
+    Wraps as 64 bits do. The tree must have been analysed for sizeof of expressions to be known.
+    """
+    rule = _RULES.get(type(node))
+    return None if rule is None else rule(a, node)
+
+
+def _identifier(a: Analyser, node: ast.Identifier) -> int | str | None:
+    found = a.records.constant(node.name)
+    return None if found is None else found[0]
+
+
+def _unary(a: Analyser, node: ast.Unary) -> int | str | None:
+    x = evaluate(a, node.operand)
+    if not isinstance(x, int) or node.op not in ("-", "~", "!", "+"):
+        return None
+    return {"-": signed(-x), "~": signed(~x), "!": int(not x), "+": x}[node.op]
+
+
+def _binary(a: Analyser, node: ast.Binary) -> int | str | None:
+    x = evaluate(a, node.left)
+    if x is None:
+        return None
+    y = evaluate(a, node.right)
+    if isinstance(x, str) and isinstance(y, str) and node.op in ("==", "!="):
+        return int((x == y) == (node.op == "=="))
+    if not isinstance(x, int) or not isinstance(y, int):
+        return None
+    result = OPERATIONS[node.op](x, y)
+    # A literal above the signed range stays what it is; results wrap to what 64 bits hold.
+    return result if -(1 << 63) <= result <= MASK else signed(result)
+
+
+def _ternary(a: Analyser, node: ast.Ternary) -> int | str | None:
+    c = evaluate(a, node.condition)
+    return None if c is None else evaluate(a, node.then if c else node.otherwise)
+
+
+def _builtin(a: Analyser, node: ast.Builtin) -> int | None:
+    if node.name == "ncpus":
+        return a.options.ncpus
+    if node.name == "has_cpid":
+        return int(a.options.cpid is not None)
+    return a.options.cpid if node.name == "cpid" else None
+
+
+def _call(a: Analyser, node: ast.Call) -> int | str | None:
+    from tracebee.lang import functions
+
+    row = functions.find(node.name)
+    return None if row is None or row.constant is None else row.constant(a, node)
+
+
+def _sizeof(a: Analyser, node: ast.Sizeof) -> int | None:
+    from tracebee.lang.analyse_access import measured
+
+    return measured(a, node.operand).size
+
+
+def _offsetof(a: Analyser, node: ast.Offsetof) -> int | None:
+    from tracebee.lang.analyse_access import offset_of
+
+    return offset_of(a, node)
+
+
+_RULES: dict[type, Callable[..., int | str | None]] = {
+    ast.Integer: lambda _, node: node.value,
+    ast.Boolean: lambda _, node: int(node.value),
+    ast.String: lambda _, node: node.value,
+    ast.Positional: lambda a, node: parameter(a, node.number),
+    ast.Comptime: lambda a, node: evaluate(a, node.operand),
+    ast.Identifier: _identifier,
+    ast.Unary: _unary,
+    ast.Binary: _binary,
+    ast.Ternary: _ternary,
+    ast.Builtin: _builtin,
+    ast.Call: _call,
+    ast.Sizeof: _sizeof,
+    ast.Offsetof: _offsetof,
 }

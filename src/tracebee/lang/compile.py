@@ -1,0 +1,190 @@
+"""From a syntax tree to a compiled script: expand probes, analyse, lower, and describe the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracebee.errors import Diagnostic, SourceError
+from tracebee.lang import analyse_access, analyse_expressions, ast, lower_statements
+from tracebee.lang.analyse import Analyser, signature_of
+from tracebee.lang.lower import Gen
+from tracebee.lang.records import Records
+from tracebee.lang.script import Attachment, MapInfo, Script
+from tracebee.lang.unit import Unit, is_aggregation, map_name
+from tracebee.source import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tracebee.btf.reader import Btf
+    from tracebee.lang.options import Options
+    from tracebee.lang.probe_api import ProbeGroup, ProbeProvider
+    from tracebee.lang.records import Definitions
+    from tracebee.source import Source
+
+    Work = list[tuple[ast.Probe, list[ProbeGroup]]]
+
+
+def compile_script(
+    source: Source,
+    program: ast.Program,
+    provider: ProbeProvider,
+    btf: Callable[[], Btf],
+    *,
+    options: Options,
+    definitions: Definitions | None = None,
+) -> Script:
+    """Compile a parsed script.
+
+    :param program: macros expanded and imports read.
+    :param btf: gives the kernel's types; called only when the script needs one.
+    :param definitions: the script's own C types.
+    :raises SourceError: with every error found. Warnings go to ``options.warn``.
+    """
+    unit = Unit(source)
+    work, names = _expand(source, program, provider)
+    analyser = Analyser(Records(btf, definitions), options)
+    _declare_maps(analyser, program)
+    analyser.run(work)
+    _raise_errors(source, analyser.diagnostics)
+    if options.warn is not None:
+        for finding in analyser.diagnostics:
+            options.warn(finding)
+    programs = _lower(unit, analyser, work)
+    from tracebee.lang.assemble import assemble
+
+    infos = map_infos(unit, analyser)
+    obj = assemble(unit, analyser, programs)
+    return Script(
+        obj,
+        tuple(Attachment(f.name, group.kind, tuple(group.targets)) for f, group in programs),
+        tuple(unit.actions),
+        infos,
+        tuple(names),
+        tuple(analyser.strings),
+        _config(options, unit),
+        tuple(unit.lost),
+    )
+
+
+def _expand(source: Source, program: ast.Program, provider: ProbeProvider) -> tuple[Work, list[str]]:
+    """The groups of every probe, and the probe names by cookie."""
+    work: Work = []
+    names: list[str] = []
+    errors: list[Diagnostic] = []
+    for probe in program.of(ast.Probe):
+        used = frozenset(uses(probe))
+        groups: list[ProbeGroup] = []
+        for point in probe.points:
+            try:
+                found = provider.groups(point, first_cookie=len(names), uses=used)
+            except Diagnostic as wrong:
+                if wrong.span == NOWHERE:
+                    wrong.span = point.span
+                errors.append(wrong)
+                continue
+            groups.extend(found)
+            for group in found:
+                for target in group.targets:
+                    names.extend([""] * (target.cookie + 1 - len(names)))
+                    names[target.cookie] = target.probe
+        work.append((probe, groups))
+    _raise_errors(source, errors)
+    return work, names
+
+
+def uses(node: ast.Node) -> set[str]:
+    """Names of the builtins and functions below a node; ``arg`` and ``sarg`` for the numbered ones."""
+    found: set[str] = set()
+    stack = [node]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, (ast.Builtin, ast.Call)):
+            found.add(here.name.rstrip("0123456789") if here.name[-1:].isdigit() else here.name)
+        stack.extend(here.children())
+    return found
+
+
+def _declare_maps(analyser: Analyser, program: ast.Program) -> None:
+    for declaration in program.of(ast.MapDecl):
+        analyser.map(declaration.map).declared = declaration
+
+
+def _raise_errors(source: Source, diagnostics: Sequence[Diagnostic]) -> None:
+    errors = [d for d in diagnostics if d.severity == "error"]
+    if errors:
+        unique = {(d.span, d.message): d for d in errors}
+        raise SourceError(source, list(unique.values()))
+
+
+def _lower(unit: Unit, analyser: Analyser, work: Work) -> list[tuple[Any, ProbeGroup]]:
+    """The IR function of every group."""
+    programs = []
+    errors: list[Diagnostic] = []
+    names: dict[str, int] = {}
+    for probe, groups in work:
+        signatures = {signature_of(group) for group in groups}
+        for group in groups:
+            if len(signatures) > 1:
+                # The tree holds the types of the group that was analysed last.
+                analyser.probe_for(probe, group)
+            number = names.get(group.kind, 0)
+            names[group.kind] = number + 1
+            function = unit.module.function(f"{group.kind}_{number}" if number else group.kind)
+            gen = Gen(unit, analyser, group, function)
+            try:
+                program(gen, probe)
+            except Diagnostic as wrong:
+                if wrong.span == NOWHERE:
+                    wrong.span = probe.span
+                errors.append(wrong)
+            programs.append((function, group))
+    _raise_errors(unit.source, errors)
+    return programs
+
+
+def program(g: Gen, probe: ast.Probe) -> None:
+    """One probe as one function: predicate, then body."""
+    from tracebee.lang.lower_expressions import branch
+
+    b = g.b
+    if any(state.iterated for state in g.analyser.maps.values()):
+        from tracebee.lang.lower_for_map import open_frame
+
+        open_frame(g, probe)
+    if probe.predicate is not None:
+        body, skip = b.block("body"), b.block("skip")
+        branch(g, probe.predicate, body, skip)
+        b.at(skip)
+        b.ret(0)
+        b.at(body)
+    g.statements(probe.body.statements)
+    b.ret(0)
+
+
+def map_infos(unit: Unit, analyser: Analyser) -> tuple[MapInfo, ...]:
+    """How the script's maps print, in the order in which they are printed: by name."""
+    from tracebee.lang.events import printable
+    from tracebee.lang.script import SCALARS
+
+    infos = []
+    for name in sorted(analyser.maps):
+        state = analyser.maps[name]
+        if state.value.kind == "unknown":
+            continue
+        value = state.value if is_aggregation(state) else printable(analyser, state.value)
+        if state.keyed:
+            infos.append(MapInfo(f"@{name}", map_name(name), printable(analyser, state.key), value))
+        elif is_aggregation(state):
+            infos.append(MapInfo(f"@{name}", map_name(name), None, value))
+        else:
+            infos.append(MapInfo(f"@{name}", SCALARS, None, value, unit.slot(state)))
+    return tuple(infos)
+
+
+def _config(options: Options, unit: Unit) -> dict[str, Any]:
+    """The settings, and where a runner writes the time from which ``elapsed`` counts."""
+    return {**options.config, "start_offset": unit.start_offset}
+
+
+__all__ = ["analyse_access", "analyse_expressions", "compile_script", "lower_statements", "uses"]

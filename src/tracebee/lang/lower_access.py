@@ -1,0 +1,191 @@
+"""Lowering what reaches into memory: fields, elements, pointers and casts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.lang import ast
+from tracebee.lang.constants import evaluate
+from tracebee.lang.lower import Gen, Place, type_of
+from tracebee.lang.types import INT8, Type
+from tracebee.lang.unify import is_scalar
+
+if TYPE_CHECKING:
+    from tracebee.ir import Value
+
+
+def pointed(g: Gen, node: ast.Node) -> Place:
+    """The place that a pointer expression points at."""
+    t = type_of(node)
+    space = t.name or g.group.address_space
+    value = g.value(node)
+    return Place(value, 0, "" if value.type == "kernel" and space == "kernel" else space)
+
+
+def _field(g: Gen, node: ast.Field) -> Value:
+    if isinstance(node.base, ast.Builtin) and node.base.name == "args":
+        held = g.group.emit_args(g.b, g.ctx, node.name)
+        if held is not None:
+            return held
+    pair = _pair(g, node.base)
+    if pair is not None and node.name == "1" and pair[2] is not None:
+        return pair[2]
+    place, bits = _member(g, node)
+    t = type_of(node)
+    if bits is None:
+        return g.load(place, t)
+    return _bit_field(g, place, t, *bits)
+
+
+def _member(g: Gen, node: ast.Field) -> tuple[Place, tuple[int, int] | None]:
+    """Where a member lies, and its first bit there and width when it is a bit-field."""
+    base = node.base
+    t = type_of(base)
+    records = g.analyser.records
+    pair = _pair(g, base)
+    if pair is not None:
+        return pair[int(node.name)], None  # type: ignore[return-value]  # numbers went another way
+    if isinstance(base, ast.Builtin) and base.name == "args":
+        pointer = g.group.emit_args_pointer(g.b, g.ctx)
+        record = t.element if t.kind == "pointer" and t.element is not None else t
+        place = Place(pointer, 0, "" if pointer.type != "i64" else g.group.address_space)
+    elif t.kind == "pointer":
+        assert t.element is not None
+        record, place = t.element, pointed(g, base)
+    else:
+        record, place = t, g.place(base)
+    if record.kind == "tuple":
+        f = next(f for f in record.fields if f.name == node.name)
+        return place._replace(offset=place.offset + f.offset), None
+    record = records.resolve(record)
+    member = records.member(record, node.name)
+    assert member is not None
+    bits = None
+    offset = member.offset
+    if member.bit_size:
+        # Read the aligned word of the declared type's size that holds the field.
+        size = member.type.size or 4
+        offset = member.bit_offset // (8 * size) * size
+        bits = (member.bit_offset - 8 * offset, member.bit_size)
+    if records.is_kernel(record) and not member.bit_size:
+        return _kernel_member(place, record, node.name, offset), bits
+    return place._replace(offset=place.offset + offset), bits
+
+
+def _pair(g: Gen, node: ast.Node) -> tuple[Place, Place, Value | None] | None:
+    """Key and value when a node is the variable of a loop over a map."""
+    return g.pairs.get(id(g.variable(node))) if g.pairs and isinstance(node, ast.Variable) else None
+
+
+def _kernel_member(place: Place, record: Type, name: str, offset: int) -> Place:
+    """A member whose offset the loader looks up, by the path from the outermost named record."""
+    if place.core is not None:
+        root, path = place.core
+        return place._replace(core=(root, f"{path}.{name}"))
+    if not record.name:
+        return place._replace(offset=place.offset + offset)
+    return place._replace(core=(record.name, name))
+
+
+def _bit_field(g: Gen, place: Place, t: Type, first: int, width: int) -> Value:
+    """The bits of a bit-field, extended as its type says (bits count from the low end)."""
+    word = g.load(place, Type("int", t.size or 4))
+    b = g.b
+    if t.signed:
+        up = b.binary("shl", word, 64 - first - width)
+        return b.binary("ashr", up, 64 - width)
+    down = b.binary("lshr", word, first) if first else word
+    return b.binary("and", down, (1 << width) - 1)
+
+
+def _field_place(g: Gen, node: ast.Field) -> Place | None:
+    return None if is_scalar(type_of(node)) else _member(g, node)[0]
+
+
+def _index_place(g: Gen, node: ast.Index) -> Place:
+    t = type_of(node.base)
+    if t.kind == "tuple":
+        number = evaluate(g.analyser, node.index)
+        assert isinstance(number, int)
+        place = g.place(node.base)
+        return place._replace(offset=place.offset + t.fields[number].offset)
+    place = pointed(g, node.base) if t.kind == "pointer" else g.place(node.base)
+    element = g.analyser.records.resolve(t.element) if t.element is not None else INT8
+    size = element.size or 1
+    number = evaluate(g.analyser, node.index)
+    if isinstance(number, int):
+        return place._replace(offset=place.offset + number * size)
+    index = g.value(node.index)
+    b = g.b
+    if place.space:
+        scaled = b.binary("mul", index, size) if size > 1 else index
+        return Place(b.binary("add", g.address(place), scaled), 0, place.space)
+    # The program's own memory: the verifier wants to see that the index stays inside.
+    count = t.number or t.size or 1
+    safe = b.select(b.compare("ult", index, count), index, count - 1)
+    scaled = b.binary("mul", safe, size) if size > 1 else safe
+    return Place(b.binary("add", g.address(place), scaled), 0, "")
+
+
+def _index(g: Gen, node: ast.Index) -> Value:
+    return g.load(_index_place(g, node), type_of(node))
+
+
+def _dereference_place(g: Gen, node: ast.Unary) -> Place | None:
+    if node.op != "*":
+        return None
+    operand = type_of(node.operand)
+    if operand.kind == "int":
+        return Place(g.value(node.operand), 0, g.group.address_space)
+    return pointed(g, node.operand)
+
+
+def _cast(g: Gen, node: ast.Cast) -> Value:
+    t, source = type_of(node), type_of(node.operand)
+    b = g.b
+    if source.kind in ("array", "string", "record"):
+        if t.kind == "pointer":
+            return g.address(g.place(node.operand))
+        # The bytes of an array as one integer.
+        slot = b.alloca(8)
+        b.store(slot, 0, 8, 0)
+        g.read(g.place(node.operand), slot, 0, min(source.size, 8))
+        return b.load(slot, 0, t.size, t.signed and t.size < 8)
+    value = g.value(node.operand)
+    if t.kind == "bool":
+        return b.compare("ne", value, 0)
+    if value.type != "i64":
+        value = plain(g, value)
+    if t.kind in ("int", "enum") and t.size < 8:
+        return b.extend(value, 8 * t.size, t.signed)
+    return value
+
+
+def plain(g: Gen, value: Value) -> Value:
+    """A pointer that the verifier knows as such, as a number it knows nothing of."""
+    slot = g.b.alloca(8)
+    g.b.store(slot, 0, 8, value)
+    return g.b.load(slot, 0, 8)
+
+
+def _cast_into(g: Gen, node: ast.Cast, ptr: Value, offset: int, t: Type, pad: bool) -> bool:
+    source = type_of(node.operand)
+    if t.kind == "array" and is_scalar(source):
+        value = g.value(node.operand)
+        slot = g.b.alloca(8)
+        g.b.store(slot, 0, 8, value)
+        g.b.memcpy(ptr, offset, slot, 0, min(8, t.size))
+        return True
+    if t.kind == "tuple" and isinstance(node.operand, (ast.Tuple, ast.Record)):
+        if pad:
+            g.gaps(ptr, offset, t)
+        for item, f in zip(node.operand.items, t.fields, strict=True):
+            g.into(item, ptr, offset + f.offset, f.type, pad=pad)
+        return True
+    g.into(node.operand, ptr, offset, t, pad=pad)
+    return True
+
+
+Gen.VALUES.update({ast.Field: _field, ast.Index: _index, ast.Cast: _cast})
+Gen.PLACES.update({ast.Field: _field_place, ast.Index: _index_place, ast.Unary: _dereference_place})
+Gen.INTO.update({ast.Cast: _cast_into})

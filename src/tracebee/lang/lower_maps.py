@@ -1,0 +1,257 @@
+"""Lowering accesses to maps: keys built in place, scalars without a hash, losses counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.lang import ast
+from tracebee.lang.lower import Gen, Place, type_of
+from tracebee.lang.script import RODATA, SCALARS
+from tracebee.lang.types import Type, alignment
+from tracebee.lang.unify import is_scalar
+from tracebee.lang.unit import is_aggregation, map_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.ir import Value
+    from tracebee.lang.analyse import MapState
+
+BPF_ANY, BPF_NOEXIST = 0, 1
+
+
+def key_of(g: Gen, state: MapState, node: ast.Expr) -> Value:
+    """Pointer to the key of an access: where it lies already, or built on the stack."""
+    t = state.key
+    if not is_scalar(t) and type_of(node) == t and not isinstance(node, (ast.Tuple, ast.Record)):
+        place = g.place(node)
+        if not place.space and place.core is None:
+            return g.address(place)
+    key = g.b.alloca(max(1, t.size), max(8, alignment(t)), "key")
+    g.into(node, key, 0, t)
+    return key
+
+
+def lookup(g: Gen, state: MapState, key: Value) -> Value:
+    """Pointer to the entry's value, or null."""
+    return g.b.helper("map_lookup_elem", g.b.map_ref(map_name(state.name)), key)
+
+
+def first_key(g: Gen) -> Value:
+    """The only key of an array of one."""
+    key = g.b.alloca(4, 4, "key")
+    g.b.store(key, 0, 4, 0)
+    return key
+
+
+def scalar_place(g: Gen, state: MapState) -> Place:
+    """Where the value of a map without a key lies."""
+    return Place(g.b.data_ref(SCALARS, g.unit.slot(state)))
+
+
+def access_key(g: Gen, node: ast.Map | ast.MapAccess) -> Value | None:
+    """The key an access has, None for a scalar map."""
+    return key_of(g, g.map_state(node), node.key) if isinstance(node, ast.MapAccess) else None
+
+
+def _read(g: Gen, node: ast.Map | ast.MapAccess) -> Value:
+    state = g.map_state(node)
+    if isinstance(node, ast.Map):
+        return g.load(scalar_place(g, state), state.value)
+    b = g.b
+    entry = lookup(g, state, key_of(g, state, node.key))
+    before = b.current
+    have, done = b.block("found"), b.block("read")
+    b.branch(entry, have, done)
+    b.at(have)
+    value = g.load(Place(entry), state.value)
+    b.jump(done)
+    b.at(done)
+    return b.phi([(0, before), (value, have)])
+
+
+def _read_place(g: Gen, node: ast.Map | ast.MapAccess) -> Place | None:
+    state = g.map_state(node)
+    if is_scalar(state.value) or is_aggregation(state):
+        return None
+    if isinstance(node, ast.Map):
+        return scalar_place(g, state)
+    b = g.b
+    entry = lookup(g, state, key_of(g, state, node.key))
+    zeros = b.data_ref(RODATA, g.unit.zeros(state.value.size))
+    before = b.current
+    have, done = b.block("found"), b.block("read")
+    b.branch(entry, have, done)
+    b.at(have)
+    b.jump(done)
+    b.at(done)
+    return Place(b.phi([(zeros, before), (entry, have)]))
+
+
+def set_scalar(g: Gen, state: MapState) -> None:
+    """Note that a map without a key has a value."""
+    g.b.store(g.b.data_ref(SCALARS, g.unit.slot(state) - 8), 0, 8, 1)
+
+
+def store(g: Gen, target: ast.Map | ast.MapAccess, value: ast.Expr) -> None:
+    """``target = value`` for a plain map."""
+    state = g.map_state(target)
+    t = state.value
+    if isinstance(target, ast.Map):
+        place = scalar_place(g, state)
+        g.into(value, place.ptr, 0, t)
+        set_scalar(g, state)
+        return
+    if is_scalar(t):
+        store_value(g, target, g.value(value))
+        return
+    place = g.place(value) if type_of(value) == t else Place(g.b.const(0), 0, "none")
+    if place.space or place.core is not None:
+        data = g.b.alloca(t.size, max(8, alignment(t)), "value")
+        g.into(value, data, 0, t)
+    else:
+        data = g.address(place)
+    _update(g, state, key_of(g, state, target.key), data)
+
+
+def store_value(g: Gen, target: ast.Map | ast.MapAccess, value: Value) -> None:
+    """Give a map of numbers a value that has been computed."""
+    state = g.map_state(target)
+    b = g.b
+    if isinstance(target, ast.Map):
+        b.store(scalar_place(g, state).ptr, 0, state.value.size, value)
+        set_scalar(g, state)
+        return
+    data = b.alloca(8, 8, "value")
+    b.store(data, 0, state.value.size, value)
+    key = key_of(g, state, target.key)
+    if state.deleted or state.value.size != 8:
+        _update(g, state, key, data)
+        return
+    # Entries that are never deleted are mostly there already: writing in place is cheaper.
+    entry = lookup(g, state, key)
+    have, miss, done = b.block("found"), b.block("missing"), b.block("stored")
+    b.branch(entry, have, miss)
+    b.at(have)
+    b.store(entry, 0, 8, value)
+    b.jump(done)
+    b.at(miss)
+    _update(g, state, key, data)
+    b.jump(done)
+    b.at(done)
+
+
+def _update(g: Gen, state: MapState, key: Value, data: Value) -> None:
+    b = g.b
+    failed = b.helper("map_update_elem", b.map_ref(map_name(state.name)), key, data, BPF_ANY)
+    full, done = b.block("full"), b.block("stored")
+    b.branch(failed, full, done)
+    b.at(full)
+    g.lost(f"map @{state.name}")
+    b.jump(done)
+    b.at(done)
+
+
+def with_entry(g: Gen, target: ast.Map | ast.MapAccess, body: Callable[[Value], None]) -> None:
+    """Run ``body`` with a pointer to the target's value; a missing entry is made, of zeros.
+
+    When there is no room the loss is counted and the body does not run.
+    """
+    b = g.b
+    state = g.map_state(target)
+    done = b.block("updated")
+    have = b.block("entry")
+    if isinstance(target, ast.Map):
+        entry = lookup(g, state, first_key(g))
+        b.branch(entry, have, done)
+        b.at(have)
+        body(entry)
+        b.jump(done)
+        b.at(done)
+        return
+    key = key_of(g, state, target.key)
+    entry = lookup(g, state, key)
+    before = b.current
+    miss, full = b.block("missing"), b.block("full")
+    b.branch(entry, have, miss)
+    b.at(miss)
+    zeros = b.data_ref(RODATA, g.unit.zeros(state.value.size))
+    b.helper("map_update_elem", b.map_ref(map_name(state.name)), key, zeros, BPF_NOEXIST)
+    # Another CPU may have made it first: what counts is whether it is there now.
+    made = lookup(g, state, key)
+    after = b.current
+    b.branch(made, have, full)
+    b.at(full)
+    g.lost(f"map @{state.name}")
+    b.jump(done)
+    b.at(have)
+    body(b.phi([(entry, before), (made, after)]))
+    b.jump(done)
+    b.at(done)
+
+
+def add(g: Gen, target: ast.Map | ast.MapAccess, amount: Value, *, fetch: bool) -> Value:
+    """Atomically add to a plain map's number; with ``fetch`` the result is what it was before."""
+    b = g.b
+    state = g.map_state(target)
+    if isinstance(target, ast.Map):
+        old = b.atomic("add", scalar_place(g, state).ptr, 0, 8, amount, fetch)
+        set_scalar(g, state)
+        return old
+    result = b.local("old")
+    b.set(result, b.const(0))
+
+    def body(entry: Value) -> None:
+        old = b.atomic("add", entry, 0, 8, amount, fetch)
+        if fetch:
+            b.set(result, old)
+
+    with_entry(g, target, body)
+    return b.get(result)
+
+
+def _incdec(g: Gen, node: ast.IncDec) -> Value:
+    return step(g, node, used=True)
+
+
+def step(g: Gen, node: ast.IncDec, *, used: bool) -> Value:
+    """``++`` and ``--``; ``used``: whether the expression's value is wanted."""
+    b = g.b
+    t = type_of(node)
+    by = 1
+    if t.kind == "pointer":
+        from tracebee.lang.lower_expressions import element_size
+
+        by = element_size(g, t)
+    amount = b.const(by if node.op == "++" else -by)
+    target = node.target
+    if isinstance(target, ast.Variable):
+        old = g.value(target)
+        new = b.binary("add", old, amount)
+        assign_variable(g, target, new)
+        return new if node.prefix else old
+    assert isinstance(target, (ast.Map, ast.MapAccess))
+    old = add(g, target, amount, fetch=used)
+    return b.binary("add", old, amount) if node.prefix and used else old
+
+
+def assign_variable(g: Gen, node: ast.Variable, value: Value) -> None:
+    """Give a scratch variable that is a number a value, cut to the variable's type."""
+    state = g.variable(node)
+    t = state.type
+    if t.kind == "int" and t.size < 8:
+        value = g.b.extend(value, 8 * t.size, t.signed)
+    if id(state) in g.frame_slots:
+        place = g.variable_place(state)
+        g.b.store(place.ptr, place.offset, 8, value)
+    else:
+        g.b.set(g.local(state), value)
+
+
+def value_type(state: MapState) -> Type:
+    """The type of a map's values."""
+    return state.value
+
+
+Gen.VALUES.update({ast.Map: _read, ast.MapAccess: _read, ast.IncDec: _incdec})
+Gen.PLACES.update({ast.Map: _read_place, ast.MapAccess: _read_place})
