@@ -182,9 +182,9 @@ def build(function: Function) -> Numbering:
                 uses[insn].append(position + 1)
             for number, arg in enumerate(insn.args):
                 if needs_register(arg):
-                    extend(arg, start, position + _read_until(insn, number))
-                    if insn.op not in CALLS and insn.op != "ret":
-                        uses[arg].append(position)
+                    length = _read_until(insn, number)
+                    extend(arg, start, position + length)
+                    uses[arg] += (position + 1, position)[2 - length :]
     for param in function.params:
         if param in ranges:
             ranges[param][-1][0] = 0
@@ -200,18 +200,23 @@ def build(function: Function) -> Numbering:
 
 
 def _read_until(insn: Value, number: int) -> int:
-    """How long after its position an instruction keeps needing an operand.
+    """How long from its position on an instruction needs an operand.
 
-    2 when the operand must not share the register of the result, which is written first.
+    0 where the operand is moved away first, 1 where it is read in place, 2 where it must not share
+    the register of the result, which is written first.
     """
     op = insn.op
+    if op in CALLS or op == "ret":
+        return 0
     if op in BINARY:
-        return 2 if number == 1 and insn.args[0] is not insn.args[1] and op not in COMMUTATIVE else 0
-    if op in ("compare", "atomic"):
-        return 2 if op == "compare" or insn.aux[3] else 0
+        return 2 if number == 1 and insn.args[0] is not insn.args[1] and op not in COMMUTATIVE else 1
+    if op == "compare":
+        return 2
+    if op == "atomic":
+        return 2 if insn.aux[3] else 1
     if op == "select":
-        return 0 if number == 2 and insn.args[2] not in insn.args[:2] else 2
-    return 0
+        return 1 if number == 2 and insn.args[2] not in insn.args[:2] else 2
+    return 1
 
 
 def _block_facts(block: Block) -> Facts:

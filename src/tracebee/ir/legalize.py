@@ -161,9 +161,18 @@ class _Selector:
 
     def binary(self, insn: Value) -> None:
         x, y = insn.args
-        if insn.op in ("sdiv", "smod") and self.cpu_version < 4:
+        if insn.op in ("sdiv", "smod") and self.cpu_version < 4 and y is not self.function.consts.get(0):
             self.signed_division(insn)
             return
+        if y.op == "const":
+            # The verifier refuses these as immediates; their meaning is defined all the same.
+            if insn.op in ("shl", "lshr", "ashr") and y.aux > 63:
+                y = self.function.const(y.aux & 63)
+            elif y.aux == 0 and insn.op in ("udiv", "sdiv", "umod", "smod"):
+                insn.args = [self.function.const(0) if insn.op in ("udiv", "sdiv") else x]
+                insn.op = "mov"
+                self.out.append(insn)
+                return
         if insn.op in COMMUTATIVE and x.op in FLOATING and y.op not in FLOATING:
             x, y = y, x
         if y.op == "core" and insn.op in ("add", "sub"):

@@ -50,10 +50,9 @@ class _Construction:
             phi.args = [self._end(p, local) for p in block.preds]
             phi.aux = tuple(block.preds)
             phis.append(phi)
-        for phi in phis:
+        for phi in self._without_trivial(phis):
             assert phi.block is not None
             phi.block.insns.insert(0, phi)
-        self._drop_trivial(phis)
         rewrite(self.function, self.replaced)
 
     def _end(self, block: Block, local: Local) -> Value:
@@ -81,8 +80,8 @@ class _Construction:
             self.at_start[passed][local] = value
         return value
 
-    def _drop_trivial(self, phis: Iterable[Value]) -> None:
-        """A phi of one value and itself is that value."""
+    def _without_trivial(self, phis: Iterable[Value]) -> list[Value]:
+        """The phis that are needed: one of a single value and itself is that value."""
         left = list(phis)
         while True:
             kept = []
@@ -93,7 +92,7 @@ class _Construction:
                 else:
                     kept.append(phi)
             if len(kept) == len(left):
-                return
+                return kept
             left = kept
 
     def _final(self, value: Value) -> Value:

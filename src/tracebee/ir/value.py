@@ -163,10 +163,10 @@ class Function:
             block.preds = []
         for block in order:
             for succ in block.succs:
-                if block not in succ.preds:
+                if not succ.preds or succ.preds[-1] is not block:
                     succ.preds.append(block)
-        if len(order) != len(self.blocks):
-            for block in order:
+        for block in order:
+            if block.insns and block.insns[0].op == "phi":
                 _prune_phis(block)
         self.blocks = order
 

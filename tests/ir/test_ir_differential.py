@@ -1,0 +1,40 @@
+"""Random programs compute what a direct reading of their IR says, in the kernel, at both CPU versions."""
+
+from __future__ import annotations
+
+import struct
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ir_evaluator import Evaluator
+from ir_programs import CONTEXT_WORDS, Generator
+
+from tracebee import uapi
+from tracebee.ir import compile_module
+from tracebee.ir.check import check
+from tracebee.isa.codec import encode
+from tracebee.kernel.program import Program
+
+WORDS = st.lists(
+    st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, 5, (1 << 64) - 1, 1 << 63])),
+    min_size=CONTEXT_WORDS,
+    max_size=CONTEXT_WORDS,
+)
+
+
+@pytest.mark.needs("bpf")
+@pytest.mark.parametrize("cpu_version", [3, 4])
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 1 << 32), statements=st.integers(1, 40), words=WORDS)
+def test_kernel_agrees(cpu_version: int, seed: int, statements: int, words: list[int]) -> None:
+    module = Generator(Random(seed), statements).program()
+    function = module.functions[0]
+    check(function)
+    expected = Evaluator(function, words).run() & 0xFFFFFFFF
+    compiled = compile_module(module, cpu_version=cpu_version, after_pass=lambda _name, f: check(f))
+    code = encode(compiled.functions[0].insns)
+    with Program.load(code, uapi.BPF_PROG_TYPE_RAW_TRACEPOINT) as program:
+        run = program.test_run(ctx=struct.pack(f"<{CONTEXT_WORDS}Q", *words))
+    assert run.retval & 0xFFFFFFFF == expected
