@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracebee.errors import SourceError
 from tracebee.lang import ast
 from tracebee.lang.format import dump, format_program
 from tracebee.lang.parser import parse
@@ -85,11 +84,6 @@ EXPRESSIONS = st.recursive(LEAVES, compound, max_leaves=12)
 @given(EXPRESSIONS, EXPRESSIONS)
 @settings(max_examples=300, deadline=None)
 def test_expressions_round_trip(a: str, b: str) -> None:
-    try:
-        script(f"kprobe:f /({a})/ {{ $x = {b}; print({a}); }}")
-    except SourceError as error:  # nested too deep is the one reason to refuse these
-        assert "deep" in str(error)
-        return
     round_trip(f"kprobe:f /({a})/ {{ $x = {b}; print({a}); }}")
 
 

@@ -31,8 +31,8 @@ _PATH_PARTS = {
     "asyncwatchpoint": 1,
     "aw": 1,
 }
-_PLAIN = re.compile(r"[^\s{,/:\"\\$]+")
-_SPACED_SLASH = re.compile(r"\s/")
+_PLAIN = re.compile(r"[^\s{,/:\"\\$]+", re.ASCII)
+_SPACED_SLASH = re.compile(r"\s/", re.ASCII)
 _POSITIONAL = re.compile(r"\$([0-9]+)")
 
 
@@ -64,7 +64,11 @@ def scan(text: str, start: int, params: Sequence[str]) -> Scanned:
             stop = _quote_end(text, position)
             parts[-1] += re.sub(r"\\(.)", r"\1", text[position + 1 : stop])
             position = stop + 1
-        elif char == "\\" and position + 1 < len(text) and text[position + 1] != "\n":
+        elif char == "\\":
+            if text[position + 1 : position + 2] in ("", "\n"):
+                raise _fail(
+                    "a '\\' needs a character behind it", position, position + 1, "it takes away its meaning"
+                )
             parts[-1] += text[position + 1]
             position += 2
         elif char == "/":

@@ -110,7 +110,7 @@ def _braced(node: ast.Block | ast.BlockExpr) -> list[str]:
     for statement in node.statements:
         lines.extend("\t" + line for line in _statement(statement))
     if isinstance(node, ast.BlockExpr) and node.value is not None:
-        lines.extend("\t" + line for line in _expression(node.value, _TERNARY).split("\n"))
+        lines.extend("\t" + line for line in _standing(node.value).split("\n"))
     if len(lines) == 1:
         return ["{}"]
     return [*lines, "}"]
@@ -173,13 +173,15 @@ def _return(node: ast.Return) -> str:
     return "return;" if node.value is None else f"return {format_expression(node.value)};"
 
 
-def _expression_statement(node: ast.ExprStatement) -> str:
-    text = format_expression(node.expr)
-    return text + ";"
+def _standing(node: ast.Expr) -> str:
+    """An expression that starts a statement: one that starts with a block would end behind it."""
+    text = format_expression(node)
+    starts = text.startswith(("{", "if "))
+    return f"({text})" if starts and not isinstance(node, ast.BlockExpr | ast.IfExpr) else text
 
 
 _STATEMENTS: dict[type[ast.Node], Callable[..., Iterator[str] | list[str]]] = {
-    ast.ExprStatement: lambda n: _lines(_expression_statement(n)),
+    ast.ExprStatement: lambda n: _lines(_standing(n.expr) + ";"),
     ast.Discard: lambda n: _lines(f"_ = {format_expression(n.expr)};"),
     ast.Let: lambda n: _lines(_let(n)),
     ast.Assign: lambda n: _lines(f"{format_expression(n.target)} {n.op} {format_expression(n.value)};"),

@@ -16,7 +16,7 @@ from tracebee.source import Span
 if TYPE_CHECKING:
     from tracebee.source import Source
 
-SKIP = re.compile(r"(?:\s+|//[^\n]*|/\*(?s:.*?)\*/)*")
+SKIP = re.compile(r"(?:\s+|//[^\n]*|/\*(?s:.*?)\*/)*", re.ASCII)
 _TOKEN = re.compile(
     r"(?:\s+|//[^\n]*|/\*(?s:.*?)\*/)*"
     r"(?:([A-Za-z_][A-Za-z_0-9]*)"  # 1 identifier
@@ -27,7 +27,7 @@ _TOKEN = re.compile(
     r"|(<<=|>>=|->|\+\+|--|<<|>>|&&|\|\||\.\.|[-+*%&|^<>=!/]=|[-+*/%&|^!~<>=?:;,.(){}\[\]])"  # 6
     r"|(\Z)"  # 7 end
     r"|(.))",  # 8 anything else
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
 _KINDS = ("", "identifier", "number", "variable", "map", "string", "operator", "end", "bad")
 

@@ -21,7 +21,8 @@ DURATIONS = {
     "d": 86_400_000_000_000,
 }
 _SUFFIX = r"(?:[uU](?:ll|LL|l|L)?|(?:ll|LL|l|L)[uU]?)?"
-_NUMBER = re.compile(
+# Compiled where used: most scripts hold plain decimals only.
+_NUMBER = (
     rf"(0[xX][0-9a-fA-F_]+){_SUFFIX}\Z"  # 1: hexadecimal
     rf"|(0[0-7_]+){_SUFFIX}\Z"  # 2: octal
     r"|([1-9])[eE]([0-9]+)\Z"  # 3, 4: scientific
@@ -48,7 +49,9 @@ def integer(text: str) -> int:
 
     :raises Diagnostic: not a number of the language, or above 2**64 - 1; without a span.
     """
-    match = _NUMBER.match(text)
+    if text.isdecimal() and text[0] != "0" and len(text) < 20:
+        return int(text)
+    match = re.match(_NUMBER, text)
     if match is None:
         raise Diagnostic(f"'{text}' is not a number", hint=_number_hint(text))
     hexadecimal, octal, mantissa, exponent, decimal, unit = match.groups()

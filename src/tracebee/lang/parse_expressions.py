@@ -51,8 +51,11 @@ class ExpressionParser(TypeParser):
 
     def parse_expression(self) -> ast.Expr:
         """The lowest level: ``a ? b : c``, and ``a ?: b`` for ``a ? a : b``."""
-        mark = self.mark()
-        condition = self.parse_binary(1)
+        return self.continue_expression(self.mark(), self.parse_unary())
+
+    def continue_expression(self, mark: tuple[int, int], first: ast.Expr) -> ast.Expr:
+        """The expression whose first operand was read already, from ``mark``."""
+        condition = self.parse_binary(1, mark, first)
         if self.text != "?":
             return condition
         self.deeper()
@@ -63,10 +66,8 @@ class ExpressionParser(TypeParser):
         self.depth -= 1
         return ast.Ternary(self.since(mark), condition=condition, then=then, otherwise=otherwise)
 
-    def parse_binary(self, lowest: int) -> ast.Expr:
-        """Operators of precedence ``lowest`` and above, left-associative."""
-        mark = self.mark()
-        left = self.parse_unary()
+    def parse_binary(self, lowest: int, mark: tuple[int, int], left: ast.Expr) -> ast.Expr:
+        """Operators of precedence ``lowest`` and above behind ``left``, left-associative."""
         chain = 0
         while True:
             operator = self.text
@@ -80,7 +81,7 @@ class ExpressionParser(TypeParser):
                     raise Diagnostic(f"more than {MAX_CHAIN} operators in a row", self.here())
             self.deeper()
             self.advance()
-            right = self.parse_binary(precedence + 1)
+            right = self.parse_binary(precedence + 1, self.mark(), self.parse_unary())
             self.depth -= 1
             left = ast.Binary(self.since(mark), op=operator, left=left, right=right)
 
@@ -427,9 +428,9 @@ class ExpressionParser(TypeParser):
         return ast.Record(self.since(mark), names=names, items=items)
 
     def parse_block_expression(self) -> ast.Expr:
-        """``{ ...; value }``; see ``parse_statements``."""
-        raise NotImplementedError
+        """``{ ...; value }``: ``parse_statements`` can; a constant or macro holds none."""
+        raise self.unexpected("a constant")
 
     def parse_if_expression(self) -> ast.Expr:
-        """``if c { a } else { b }``; see ``parse_statements``."""
-        raise NotImplementedError
+        """``if c { a } else { b }``: ``parse_statements`` can; a constant or macro holds none."""
+        raise self.unexpected("a constant")

@@ -9,7 +9,7 @@ from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.lexer import MAX_CHAIN
 from tracebee.lang.names import C_INTEGER_WORDS, FUNCTIONS, TYPES
-from tracebee.lang.parse_expressions import ExpressionParser
+from tracebee.lang.parse_expressions import PRECEDENCE, ExpressionParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,8 @@ ASSIGNMENTS = frozenset(("=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<
 _TARGETS = (ast.Variable, ast.Map, ast.MapAccess)
 _BLOCK_LIKE = (ast.IfExpr, ast.BlockExpr)
 _SOLE_NAME = re.compile(r"\(\s*[A-Za-z_]\w*\s*\)\s*\{", re.ASCII)
+# Behind a block these go on with its value; the other operators start a statement.
+_CONTINUES = frozenset(PRECEDENCE) - {"*", "-", "&"} | {"?"}
 # After this many errors the rest is noise.
 MAX_ERRORS = 20
 
@@ -128,6 +130,8 @@ class StatementParser(ExpressionParser):
             if self.text in ASSIGNMENTS:
                 statements.append(self._assign(mark, node))
                 return None
+        if self.text in _CONTINUES and isinstance(node, _BLOCK_LIKE):
+            node = self.continue_expression(mark, node)
         if self.text == "}":
             return node
         statement = as_statement(node)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from tracebee.source import Source
 
 _TAGS = ("struct", "union", "enum")
+# Compiled where used: most scripts have no casts.
 # After "(": a type that takes up the whole parenthesis. 1: tag, 2: first word, 3: stars and brackets.
-_PARENTHESISED = re.compile(
+_PARENTHESISED = (
     r"\(\s*(?:const\s+|volatile\s+)*(?:(struct|union|enum)\s+)?([A-Za-z_]\w*(?:\s+(?:unsigned|signed|char|short|int|long))*)"
-    r"\s*((?:const\b|\*|\[\s*\w*\s*\]|\s)*)\)\s*(.?)",
-    re.ASCII,
+    r"\s*((?:const\b|\*|\[\s*\w*\s*\]|\s)*)\)\s*(!=|.?)"
 )
-_TYPEOF = re.compile(r"\(\s*typeof\b")
-_WORD_STARS = re.compile(r"[A-Za-z_]\w*(?:\s*\*)+\s*\)", re.ASCII)
-_OPERAND_START = re.compile(r"[A-Za-z_0-9$@\"(!~]")
+_TYPEOF = r"\(\s*typeof\b"
+_WORD_STARS = r"[A-Za-z_]\w*(?:\s*\*)+\s*\)"
+_OPERAND_START = r"[A-Za-z_0-9$@\"(~]|!\Z"
 
 
 class TypeParser(TokenStream):
@@ -52,9 +52,12 @@ class TypeParser(TokenStream):
 
         A plain unknown word, ``(x) - 1``, is a cast only where no binary operator can be meant.
         """
-        match = _PARENTHESISED.match(self.source_text, self.start)
+        first = self.peek_text()
+        if not (first.isalpha() or first == "_"):
+            return False
+        match = re.compile(_PARENTHESISED, re.ASCII).match(self.source_text, self.start)
         if match is None:
-            return _TYPEOF.match(self.source_text, self.start) is not None
+            return re.compile(_TYPEOF, re.ASCII).match(self.source_text, self.start) is not None
         tag, name, suffix, following = match.groups()
         suffix = suffix.strip()
         if tag:
@@ -72,7 +75,7 @@ class TypeParser(TokenStream):
             return True
         if name != "probe" and self.is_type_name(word):
             return following not in (")", ",", ";", "")
-        return not is_builtin(name) and _OPERAND_START.match(following) is not None
+        return not is_builtin(name) and re.match(_OPERAND_START, following) is not None
 
     def parse_type(self) -> ast.Node:
         """A type: TypeName, Typeof, or TypePointer for a pointer to an array or to a typeof."""
@@ -104,7 +107,7 @@ class TypeParser(TokenStream):
         if self.at_type():
             return self.parse_type()
         if self.kind == "identifier" and not is_builtin(self.text) and self.text not in KEYWORDS:
-            follow = _WORD_STARS.match(self.source_text, self.start)
+            follow = re.compile(_WORD_STARS, re.ASCII).match(self.source_text, self.start)
             if follow:  # name *): nothing but a type ends so
                 return self.parse_type()
         return self.parse_expression()

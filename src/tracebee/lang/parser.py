@@ -9,29 +9,22 @@ import re
 from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic, SourceError
-from tracebee.lang import ast, config
+from tracebee.lang import ast
 from tracebee.lang.attach_points import scan
 from tracebee.lang.literals import integer
 from tracebee.lang.names import BARE_PROBES, KEYWORDS, PROVIDERS, is_builtin
 from tracebee.lang.parse_statements import MAX_ERRORS, ErrorLimit, StatementParser
-from tracebee.lang.preprocessor import Preprocessor
 from tracebee.lang.suggest import did_you_mean
 from tracebee.source import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tracebee.lang.preprocessor import Preprocessor
     from tracebee.source import Source
 
 _C_KINDS = ("struct", "union", "enum", "typedef")
-_C_TOKEN = re.compile(
-    r'//[^\n]*|/\*(?s:.*?)\*/|"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|[{};]|[^{};/"\']+|.'
-)
-_ATTRIBUTE = re.compile(r"\s*(?:__attribute__\s*\(\(.*?\)\)\s*|__packed\b\s*)*;?", re.DOTALL)
-_C_NAME = re.compile(r"(?:struct|union|enum)\s+([A-Za-z_]\w*)", re.ASCII)
-_TYPEDEF_NAME = re.compile(
-    r"(?:([A-Za-z_]\w*)\s*(?:\[[^]]*\]\s*)*|\(\s*\*\s*([A-Za-z_]\w*)\s*\)[^;]*);?\s*\Z", re.ASCII
-)
+_WORD = re.compile(r"[^\s{,]+", re.ASCII)
 _NAMED_PROBE = re.compile(r"[A-Za-z_]\w*\s*=(?!=)", re.ASCII)
 # What bpftrace tells scripts about itself.
 _PREDEFINED = {"BPFTRACE_HAVE_BTF": "1"}
@@ -47,7 +40,7 @@ class ScriptParser(StatementParser):
         super().__init__(source, first_line)
         self.defines.update(_PREDEFINED)
         self.defines.update(defines)
-        self.preprocessor = Preprocessor(self.defines)
+        self.preprocessor: Preprocessor | None = None
 
     def parse_all(self) -> ast.Program:
         """The script; never raises: every error is in ``diagnostics``, and then the tree is partial."""
@@ -85,7 +78,7 @@ class ScriptParser(StatementParser):
                 self._skip_item(before)
             except ErrorLimit:
                 break
-        if self.preprocessor.depth and not self.diagnostics:
+        if self.preprocessor is not None and self.preprocessor.depth and not self.diagnostics:
             self.report(
                 Diagnostic("an '#if' is not closed", self.here(), hint="every '#if' needs its '#endif'")
             )
@@ -137,6 +130,10 @@ class ScriptParser(StatementParser):
     # --- the preamble -----------------------------------------------------------------------------
 
     def _directive(self) -> ast.Node:
+        if self.preprocessor is None:
+            from tracebee.lang.preprocessor import Preprocessor  # few scripts have such lines
+
+            self.preprocessor = Preprocessor(self.defines)
         mark = self.mark()
         end = self.preprocessor.line_end(self.source_text, self.start)
         text = self.source_text[self.start : end].rstrip()
@@ -152,43 +149,22 @@ class ScriptParser(StatementParser):
         return ast.CDefinition(self.since(mark), kind=kind, text=text)
 
     def _c_definition(self) -> ast.Node:
+        from tracebee.lang.c_scan import definition_end, type_names  # few scripts define types
+
         mark = self.mark()
         kind = self.text
         start = self.start
-        end = self._c_end(start, kind)
+        try:
+            end = definition_end(self.source_text, start, kind)
+        except ValueError as error:
+            raise Diagnostic(str(error), self.here()) from None
         text = self.source_text[start:end].rstrip().rstrip(";").rstrip() + ";"
         self.seek(end)
         span = self.since(mark)
-        if not self.preprocessor.active:
+        if self.preprocessor is not None and not self.preprocessor.active:
             return ast.CDefinition(span, kind="inactive", text=text)
-        for match in _C_NAME.finditer(text):
-            self.type_names.add(match.group(1))
-        if kind == "typedef":
-            name = _TYPEDEF_NAME.search(text)
-            if name is not None:
-                self.type_names.add(name.group(1) or name.group(2))
+        self.type_names.update(type_names(text, kind))
         return ast.CDefinition(span, kind=kind, text=text)
-
-    def _c_end(self, start: int, kind: str) -> int:
-        level = 0
-        opened = False
-        for match in _C_TOKEN.finditer(self.source_text, start):
-            part = match.group()
-            if part == "{":
-                level += 1
-                opened = True
-            elif part == "}":
-                level -= 1
-                if level < 0:
-                    break
-                if level == 0 and kind != "typedef":
-                    rest = _ATTRIBUTE.match(self.source_text, match.end())
-                    assert rest is not None
-                    return rest.end()
-            elif part == ";" and level == 0:
-                return match.end()
-        what = "'{' is not closed" if opened else "has no body"
-        raise Diagnostic(f"this {kind}'s {what}" if opened else f"this {kind} {what}", self.here())
 
     def _config(self) -> ast.Node:
         mark = self.mark()
@@ -208,6 +184,8 @@ class ScriptParser(StatementParser):
         return ast.Config(self.since(mark), settings=settings)
 
     def _setting(self) -> tuple[str, int | str | bool, Span] | None:
+        from tracebee.lang import config  # few scripts have a config block
+
         if self.kind != "identifier":
             raise self.unexpected("the name of a config variable")
         mark = self.mark()
@@ -374,7 +352,7 @@ class ScriptParser(StatementParser):
     def _no_colon(self, point: ast.AttachPoint) -> Diagnostic:
         provider = point.parts[0]
         if self.kind == "identifier" and self.line == self.last_line and provider in PROVIDERS:
-            word = re.compile(r"[^\s{,]+").match(self.source_text, self.start)
+            word = _WORD.match(self.source_text, self.start)
             rest = word.group() if word else self.text
             return Diagnostic(
                 f"expected ':' after '{provider}'", point.span, hint=f"did you mean '{provider}:{rest}'?"
