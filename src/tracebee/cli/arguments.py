@@ -1,7 +1,7 @@
 """bpftrace's command line, parsed by hand: argparse would be a tenth of the time to start.
 
-Options are rows of a table. Everything behind the script (a file, or ``-e``) belongs to the script:
-positional parameters, and after ``--`` named ones, ``--name=value``.
+Options are rows of a table and may stand before or behind the script. Other words behind it are its
+positional parameters; so is everything after ``--``, except ``--name=value``, a named parameter.
 """
 
 from __future__ import annotations
@@ -88,18 +88,26 @@ def parse(argv: Sequence[str]) -> Arguments:
     """
     found = Arguments()
     rest = list(argv)
+    words: list[str] = []
     while rest:
-        word = rest[0]
-        if word == "-" or not word.startswith("-"):
-            break
-        rest.pop(0)
+        word = rest.pop(0)
         if word == "--":
             break
-        _option(word, rest, found)
-    if rest and "program" not in found.values and "list" not in found.values:
-        found.script = rest.pop(0)
+        if word == "-" or not word.startswith("-"):
+            words.append(word)
+        elif words and not _is_option(word):
+            words.append(word)  # a script's own parameter, such as a negative number
+        else:
+            _option(word, rest, found)
+    if words and "program" not in found.values and "list" not in found.values:
+        found.script = words.pop(0)
+    found.parameters = words
     _script_arguments(rest, found)
     return found
+
+
+def _is_option(word: str) -> bool:
+    return word.partition("=")[0] in _BY_NAME or (not word.startswith("--") and word[:2] in _BY_NAME)
 
 
 def _option(word: str, rest: list[str], found: Arguments) -> None:
@@ -141,12 +149,8 @@ def _store(option: Option, value: str | bool, found: Arguments) -> None:
 
 
 def _script_arguments(rest: list[str], found: Arguments) -> None:
-    # Named parameters stand behind a "--" of their own.
-    named = False
     for word in rest:
-        if word == "--" and not named:
-            named = True
-        elif named and word.startswith("--"):
+        if word.startswith("--") and len(word) > 2:
             name, _, value = word[2:].partition("=")
             found.named[name] = value or "true"
         else:

@@ -16,6 +16,7 @@ from tracebee.probes.machine import Machine, is_wild, matching
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from tracebee.btf.reader import Btf
     from tracebee.cli.arguments import Arguments
 
 _TYPE_WORDS = ("struct ", "union ", "enum ")
@@ -23,6 +24,12 @@ _TYPE_WORDS = ("struct ", "union ", "enum ")
 _NOT_SEARCHED = frozenset(
     ("uprobe", "uretprobe", "usdt", "kretprobe", "fexit", "profile", "watchpoint", "self")
 )
+
+
+# Kinds whose names have paths, which a pattern may spell otherwise: they choose the names themselves.
+_FILTERED = frozenset(("uprobe", "uretprobe", "usdt"))
+# Kinds whose names have a module that a pattern may leave out.
+_WITH_MODULE = frozenset(("rawtracepoint", "fentry", "fexit"))
 
 
 def list_probes(arguments: Arguments) -> int:
@@ -51,7 +58,12 @@ def matches(pattern: str, machine: Machine) -> Iterator[str]:
     if colon and not is_wild(head):
         kind = kind_of(head)
         full = kind.name + pattern[len(head) :]
-        yield from _matching(full, module_of(kind.name).listing(machine, full))
+        names = module_of(kind.name).listing(machine, full)
+        if kind.name not in _FILTERED:
+            if kind.name in _WITH_MODULE and full.count(":") == 1:
+                full = full.replace(":", ":*:")
+            names = _matching(full, names)
+        yield from names
         return
     if machine.pid is not None and pattern == "*":
         yield from module_of("usdt").listing(machine, "usdt:")
@@ -105,10 +117,22 @@ def _list_types(pattern: str) -> int:
         found = sorted(_type_names(word, name))
         print("\n".join(found))
         return 0 if found else 1
-    from tracebee.btf.cdump import definition
-
-    print(definition(btf, btf.find(pattern)))
+    print(definition(btf, btf.resolve(btf.find(pattern))))
     return 0
+
+
+def definition(btf: Btf, type_id: int) -> str:
+    """A struct, union or enum as C defines it, its members' types by name."""
+    record = btf.type(type_id)
+    name = btf.name_of(type_id)
+    if record.enumerators:
+        body = [f"\t{e.name} = {e.value}," for e in record.enumerators]
+    else:
+        body = [
+            f"\t{btf.declare(m.type_id, m.name)}{f':{m.bit_size}' if m.bit_size else ''};"
+            for m in record.members
+        ]
+    return "\n".join([f"{name} {{", *body, "};"])
 
 
 def _type_names(word: str, pattern: str) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tracebee.kernel import tracefs
 from tracebee.kernel.kallsyms import PATH
 
+# Symbols of code that is no function: padding before functions, static call trampolines.
+_NOT_FUNCTIONS = ("__pfx_", "__SCT__")
 # What GCC and LLVM append to a copy of a function whose arguments are not what the source says.
 _COPIES = (".isra.", ".constprop.", ".part.")
 
@@ -24,7 +26,8 @@ def _from_kallsyms() -> dict[str, str]:
             _, kind, rest = line.split(" ", 2)
             if kind in "tTwW":
                 name, _, module = rest.rstrip("\n").partition("\t")
-                found[name] = module.strip("[]")
+                if not name.startswith(_NOT_FUNCTIONS):
+                    found[name] = module.strip("[]")
     return found
 
 

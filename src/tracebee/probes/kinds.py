@@ -22,7 +22,6 @@ class Kind(NamedTuple):
 KINDS = (
     Kind("begin", ("BEGIN",), "begin_end", "once, before the first probe is attached"),
     Kind("end", ("END",), "begin_end", "once, after the last probe is detached"),
-    Kind("self", (), "self_signal", "a signal sent to tracebee"),
     Kind("interval", ("i",), "timer", "every so often, on one CPU"),
     Kind("profile", ("p",), "timer", "so many times a second, on all CPUs"),
     Kind("software", ("s",), "perf_event", "the kernel's software events"),
@@ -33,7 +32,6 @@ KINDS = (
     Kind("kretprobe", ("kr",), "kprobe", "the return of any kernel function"),
     Kind("fentry", ("f", "kfunc"), "fentry", "the start of a kernel function, by BPF trampoline"),
     Kind("fexit", ("fr", "kretfunc"), "fentry", "the return of a kernel function, by BPF trampoline"),
-    Kind("iter", ("it",), "iterator", "every kernel object of a kind, once"),
     Kind("uprobe", ("u",), "uprobe", "any function of a program or library"),
     Kind("uretprobe", ("ur",), "uprobe", "the return of a function of a program or library"),
     Kind("usdt", ("U",), "usdt", "static points in a program or library"),

@@ -176,15 +176,16 @@ def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:
-    """Functions of the binaries a pattern names; nothing without a path, as every file could be one."""
+    """Functions that a pattern names; nothing without a path, as every file could be one."""
     kind, _, rest = pattern.partition(":")
-    path = rest.rpartition(":")[0]
+    path, _, place = rest.rpartition(":")
     if not path and machine.pid is None:
         return
     for binary in find_binaries(path, machine):
         shown = binary.removeprefix(machine.root) if machine.root else binary
         try:
             with ElfFile(binary) as image:
-                yield from (f"{kind}:{shown}:{s.name}" for s in sorted(set(functions(image))))
+                names = sorted({s.name for s in functions(image)})
         except (OSError, DecodeError):
             continue
+        yield from (f"{kind}:{shown}:{name}" for name in matching(place or "*", names))

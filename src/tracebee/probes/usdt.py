@@ -201,17 +201,23 @@ def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:
-    """Probes of the binaries a pattern names, or of the traced process."""
-    parts = pattern.split(":")
-    path = parts[1] if len(parts) > 1 and parts[1] != "*" else ""
-    if not path and machine.pid is None:
+    """Probes that a pattern names, of one binary or of those the traced process has mapped."""
+    parts = pattern.split(":")[1:]
+    path = parts[0] if len(parts) > 1 else ""
+    wanted = ":".join(parts[1:] if len(parts) > 2 else ["*", parts[-1]])
+    if (not path or path == "*") and machine.pid is None:
         return
-    binaries = find_binaries(path, machine) if path else _mapped_binaries(machine)
-    seen = set()
+    binaries = find_binaries(path, machine) if path not in ("", "*") else _mapped_binaries(machine)
     for binary in binaries:
         shown = binary.removeprefix(machine.root) if machine.root else binary
-        for note, _, _ in _notes_or_none(binary):
-            name = f"usdt:{shown}:{note.provider}:{note.name}"
-            if name not in seen:
-                seen.add(name)
-                yield name
+        names = dict.fromkeys(f"{note.provider}:{note.name}" for note, _, _ in _notes_or_none(binary))
+        yield from (f"usdt:{shown}:{name}" for name in matching(wanted if wanted != "*:" else "*", names))
+
+
+def describe(machine: Machine, name: str) -> Iterator[str]:
+    """Where one listed probe stands: its semaphore, and the arguments as the note has them."""
+    _, path, provider, probe = name.split(":")
+    for note, spec, _ in _notes_of(machine.root + path, path):
+        if (note.provider, note.name) == (provider, probe):
+            semaphore = f" semaphore {spec['ref']:#x}" if spec.get("ref") else ""
+            yield f"location {spec['offset']:#x}{semaphore} arguments {note.arguments or 'none'}"
