@@ -13,7 +13,7 @@ from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, type_of
 from tracebee.lang.lower_maps import access_key, first_key, with_entry
 from tracebee.lang.types import INT64, UINT64, Type, display, hist_buckets, lhist_buckets
-from tracebee.lang.unify import UNKNOWN, as_integer, is_number
+from tracebee.lang.unify import LITERAL, UNKNOWN, as_integer, is_number
 from tracebee.lang.unit import map_name
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def _of_number(kind: str, size: int) -> Callable[[Analyser, ast.Call], Type]:
         t = _number(a, node)
         if t.kind == "unknown":
             return t
-        literal = isinstance(node.arguments[0], ast.Integer)
-        return Type(kind, size, signed=literal or as_integer(t).signed)
+        number = as_integer(t)
+        return Type(kind, size, signed=number.name == LITERAL or number.signed)
 
     return check
 

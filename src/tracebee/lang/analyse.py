@@ -19,6 +19,7 @@ from tracebee.lang.unify import (
     as_integer,
     is_number,
     join,
+    kept,
     stored_key,
     stored_value,
 )
@@ -266,7 +267,7 @@ class Analyser:
         if value.kind in AGGREGATIONS:
             self.error(f"{display(value)} cannot be kept in a variable", node.span)
             return
-        joined = join(state.type, value)
+        joined = join(state.type, kept(value))
         if state.fixed and joined is not None and joined != state.type and joined.kind != "int":
             joined = None
         if joined is None:

@@ -9,7 +9,7 @@ from tracebee.lang import ast
 from tracebee.lang.analyse import Analyser
 from tracebee.lang.constants import parameter
 from tracebee.lang.types import BOOL, INT64, NONE, UINT64, Type, display, string, tuple_of
-from tracebee.lang.unify import COUNTABLE, UNKNOWN, as_integer, is_number, join, smallest
+from tracebee.lang.unify import COUNTABLE, FLEXIBLE, UNKNOWN, as_integer, is_number, join, same_sign, smallest
 
 if TYPE_CHECKING:
     from tracebee.lang.analyse import VariableState
@@ -125,7 +125,7 @@ def _unary(a: Analyser, node: ast.Unary) -> Type:
         if isinstance(constant, int):
             return smallest(constant)
         return INT64
-    return INT64 if as_integer(t).signed else UINT64
+    return INT64 if as_integer(t).signed or isinstance(node.operand, ast.Integer) else UINT64
 
 
 def _incdec(a: Analyser, node: ast.IncDec) -> Type:
@@ -133,7 +133,7 @@ def _incdec(a: Analyser, node: ast.IncDec) -> Type:
     if isinstance(target, (ast.Map, ast.MapAccess)):
         state = a.target(target)
         if state.value.kind == "unknown":
-            a.store(state, INT64, node)
+            a.store(state, FLEXIBLE, node)
         elif state.value.kind not in ("int", "pointer"):
             a.error(
                 f"The {node.op} operator can not be used on a map of type '{display(state.value)}'", node.span
@@ -152,7 +152,7 @@ def _incdec(a: Analyser, node: ast.IncDec) -> Type:
                 f"The {node.op} operator can not be used on a variable of type '{display(t)}'", node.span
             )
         if not variable.fixed and t.size < 8:
-            a.give(variable, INT64, node)
+            a.give(variable, INT64 if t.signed else UINT64, node)
         return variable.type
     a.expr(target)
     return a.error(f"The {node.op} operator must be applied to a map or variable", node.span)
@@ -174,7 +174,7 @@ def operation(
                 a.error(f"The {op} operator can not be used on expressions of type '{display(t)}'", side.span)
         return BOOL
     if is_number(x) and is_number(y):
-        return _arithmetic(a, node, op, left, as_integer(x), right, as_integer(y))
+        return _arithmetic(a, node, op, as_integer(x), as_integer(y))
     if "pointer" in (x.kind, y.kind):
         return _pointers(a, node, op, x, y)
     if op in ("==", "!="):
@@ -196,20 +196,13 @@ def operation(
     return a.error(f"The {op} operator can not be used on expressions of type '{display(x)}'", node.span)
 
 
-def _arithmetic(
-    a: Analyser, node: ast.Node, op: str, left: ast.Node, x: Type, right: ast.Node, y: Type
-) -> Type:
+def _arithmetic(a: Analyser, node: ast.Node, op: str, x: Type, y: Type) -> Type:
     """Numbers: a literal that is not negative has the other side's signedness."""
-    if x.signed != y.signed and op not in ("<<", ">>"):
-        if _fits_signed(left, x):
-            x = x._replace(signed=True)
-        elif _fits_signed(right, y):
-            y = y._replace(signed=True)
-        elif _provably_safe(x, y):
-            x, y = x._replace(signed=True), y._replace(signed=True)
-    elif not x.signed and isinstance(left, ast.Integer) and isinstance(right, ast.Integer):
-        # Two literals: whole numbers as they are written.
-        x = y = INT64
+    folded = a.constant(node) if x.name and y.name and isinstance(node, ast.Binary) else None
+    if isinstance(folded, int) and op not in COMPARISONS:
+        return smallest(folded)
+    if op not in ("<<", ">>"):
+        x, y = same_sign(x, y)
     if x.signed != y.signed:
         if op in COMPARISONS:
             a.warn(
@@ -236,23 +229,10 @@ def _arithmetic(
     return INT64 if x.signed and y.signed else UINT64
 
 
-def _fits_signed(node: ast.Node, t: Type) -> bool:
-    """Whether it is a literal that a signed integer holds too."""
-    return not t.signed and isinstance(node, ast.Integer) and node.value < 1 << 63
-
-
-def _provably_safe(x: Type, y: Type) -> bool:
-    """Whether the unsigned side is narrower than 64 bits: as int64 it keeps its value."""
-    return (y if x.signed else x).size < 8
-
-
 def signed_operation(left: ast.Node, right: ast.Node) -> bool:
     """Whether ``left op right`` compares and divides as signed; the types must have been analysed."""
-    x, y = as_integer(_number(left)), as_integer(_number(right))
-    if x.signed == y.signed:
-        both = isinstance(left, ast.Integer) and isinstance(right, ast.Integer)
-        return x.signed or both
-    return _fits_signed(left, x) or _fits_signed(right, y) or _provably_safe(x, y)
+    x, y = same_sign(as_integer(_number(left)), as_integer(_number(right)))
+    return x.signed and y.signed
 
 
 def _number(node: ast.Node) -> Type:

@@ -112,6 +112,8 @@ def printable(a: Analyser, t: Type) -> Type:
     """A type as user space needs it: records with their fields, enumerations with their names."""
     if t.kind in COUNTABLE:
         return as_integer(t)
+    if t.kind == "int":
+        return t._replace(name="")
     if t.kind == "pointer":
         return t._replace(element=None)
     if t.kind == "enum":

@@ -18,7 +18,7 @@ from tracebee.lang.unify import COUNTABLE, is_scalar
 from tracebee.obj.model import CoreReloc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tracebee.ir import Block, Local, Value
     from tracebee.lang.analyse import Analyser, MapState, VariableState
@@ -205,12 +205,8 @@ class Gen:
             at = self.unit.constant(data)
             self.b.memcpy(ptr, offset, self.b.data_ref(RODATA, at), 0, len(data))
             return
-        at, order = 0, "little"
-        for size in (8, 4, 2, 1):
-            while len(data) - at >= size:
-                chunk = int.from_bytes(data[at : at + size], order)  # type: ignore[arg-type]
-                self.b.store(ptr, offset + at, size, chunk)
-                at += size
+        for at, size in chunks(len(data), offset):
+            self.b.store(ptr, offset + at, size, int.from_bytes(data[at : at + size], "little"))
 
     # Variables.
 
@@ -316,6 +312,15 @@ class Gen:
         for node in nodes:
             with self.b.span(node.span):
                 self.STATEMENTS[type(node)](self, node)
+
+
+def chunks(size: int, *offsets: int) -> Iterator[tuple[int, int]]:
+    """Steps and widths that cover so many bytes, aligned (the stack insists) at each of the offsets."""
+    at = 0
+    while at < size:
+        width = next(w for w in (8, 4, 2, 1) if size - at >= w and not any((o + at) % w for o in offsets))
+        yield at, width
+        at += width
 
 
 def type_of(node: ast.Node) -> Type:

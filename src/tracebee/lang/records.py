@@ -26,6 +26,7 @@ from tracebee.lang.types import (
     pointer,
     string,
 )
+from tracebee.lang.unify import smallest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,7 +131,10 @@ class Records:
         try:
             value, enum_id = self.btf.enumerator(name)
         except (SymbolError, UnsupportedError):
-            return None
+            from tracebee.lang.header_constants import header_constant
+
+            known = header_constant(name)
+            return None if known is None else (known, smallest(known))
         return value, self.from_btf(enum_id)
 
     def enumerators(self, enum: Type) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tracebee.lang import ast
 from tracebee.lang.analyse_expressions import literal_bytes
 from tracebee.lang.functions import Function, table
-from tracebee.lang.lower import Gen, Place, type_of
+from tracebee.lang.lower import Gen, Place, chunks, type_of
 from tracebee.lang.lower_expressions import string_into
 from tracebee.lang.types import BOOL, INT64, UINT64, Type, display, string
 from tracebee.lang.unify import UNKNOWN, as_integer, is_number
@@ -239,7 +239,7 @@ def branch_literal(
         # Zero-padded: whole words can be compared.
         wanted = wanted.ljust(-(-len(wanted) // 8) * 8, b"\0")
     b = g.b
-    for at, width in _chunks(len(wanted)):
+    for at, width in chunks(len(wanted), place.offset):
         following = b.block("equal")
         number = int.from_bytes(wanted[at : at + width], "little")
         have = b.load(place.ptr, place.offset + at, width)
@@ -248,19 +248,9 @@ def branch_literal(
     b.jump(same)
 
 
-def _chunks(size: int) -> list[tuple[int, int]]:
-    """Offsets and widths that cover so many bytes."""
-    chunks, at = [], 0
-    for width in (8, 4, 2, 1):
-        while size - at >= width:
-            chunks.append((at, width))
-            at += width
-    return chunks
-
-
 def _branch_bytes(g: Gen, x: Place, y: Place, size: int, same: Block, differ: Block) -> None:
     b = g.b
-    for at, width in _chunks(size):
+    for at, width in chunks(size, x.offset, y.offset):
         following = b.block("equal")
         one, other = b.load(x.ptr, x.offset + at, width), b.load(y.ptr, y.offset + at, width)
         b.branch(b.compare("eq", one, other), following, differ)
@@ -407,15 +397,11 @@ def _find(g: Gen, node: ast.Call) -> Value:
     b.at(body)
     at = b.binary("add", x.ptr, b.get(i))
     if data is not None:
-        for offset, width in _chunks(len(data)):
+        # Byte by byte: the place is not aligned, which the stack insists on.
+        for offset, byte in enumerate(data):
             following = b.block("equal")
-            number = int.from_bytes(data[offset : offset + width], "little")
-            miss = b.block("miss") if offset == 0 else after
-            b.branch(b.compare("eq", b.load(at, x.offset + offset, width), number), following, miss)
-            if offset == 0:
-                # The string may end here.
-                b.at(miss)
-                b.branch(b.load(at, x.offset, 1), after, done)
+            have = b.load(at, x.offset + offset, 1)
+            b.branch(b.compare("eq", have, byte), following, _miss(g, have, after, done))
             b.at(following)
         b.jump(hit)
     else:
@@ -429,6 +415,16 @@ def _find(g: Gen, node: ast.Call) -> Value:
     b.jump(head)
     b.at(done)
     return b.get(result)
+
+
+def _miss(g: Gen, have: Value, after: Block, done: Block) -> Block:
+    """Where to go on after a byte that differs: the search ends with the string."""
+    b = g.b
+    here, block = b.current, b.block("miss")
+    b.at(block)
+    b.branch(have, after, done)
+    b.at(here)
+    return block
 
 
 def _match_here(

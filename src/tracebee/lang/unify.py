@@ -48,23 +48,49 @@ def as_integer(t: Type) -> Type:
     return INT64 if t.signed or t.kind == "avg" else UINT64
 
 
+# Literals carry a mark in ``name``: a number that is not negative takes on the signedness of what it
+# meets; kept in a variable or map it has 64 bits, and still meets either.
+LITERAL, NEGATIVE = "literal", "negative"
+FLEXIBLE = Type("int", 8, signed=True, name=LITERAL)
+
+
 def smallest(number: int) -> Type:
     """The smallest integer type that holds a literal: unsigned unless negative."""
-    for size in (1, 2, 4, 8):
-        if number >= 0 and number < 1 << 8 * size:
-            return Type("int", size)
-        if number < 0 and number >= -1 << (8 * size - 1):
-            return Type("int", size, signed=True)
-    return UINT64
+    size = next((n for n in (1, 2, 4) if -1 << (8 * n - 1) <= number < 1 << 8 * n), 8)
+    return Type("int", size, signed=number < 0, name=NEGATIVE if number < 0 else LITERAL)
+
+
+def kept(t: Type) -> Type:
+    """The type of a variable that is given a value: a literal's is as wide as can be."""
+    if t.name == LITERAL and t.kind == "int":
+        return FLEXIBLE
+    return INT64 if t.name == NEGATIVE and t.kind == "int" else t
+
+
+def same_sign(x: Type, y: Type) -> tuple[Type, Type]:
+    """Two integers with one signedness, where that can be had without changing a value."""
+    if LITERAL in (x.name, y.name):
+        signed = True if x.name == y.name else (y if x.name == LITERAL else x).signed
+        return x._replace(signed=signed), y._replace(signed=signed)
+    if x.signed != y.signed and (y if x.signed else x).size < 8:
+        return x._replace(signed=True), y._replace(signed=True)
+    return x, y
 
 
 def join_integers(a: Type, b: Type) -> Type | None:
     """The smallest integer type that holds all values of both, None when there is none."""
-    if a.signed == b.signed:
+    if a.name == b.name == LITERAL:
         return a if a.size >= b.size else b
+    for literal, other in ((a, b), (b, a)):
+        if literal == FLEXIBLE:
+            return INT64 if other.signed else UINT64
+        if literal.name == LITERAL and (other.size == 8 or literal.size < other.size):
+            return other._replace(name="")
+    if a.signed == b.signed:
+        return (a if a.size >= b.size else b)._replace(name="")
     signed, unsigned = (a, b) if a.signed else (b, a)
     if unsigned.size < signed.size:
-        return signed
+        return signed._replace(name="")
     return None if unsigned.size == 8 else Type("int", unsigned.size * 2, signed=True)
 
 
@@ -146,8 +172,9 @@ def stored_key(t: Type) -> Type:
 
     One or two bytes more cost nothing in a hash and spare the padding between members.
     """
+    t = kept(t)
     if t.kind == "int" and t.size < 4:
-        return Type("int", 8 if t.size == 1 else 4, signed=t.signed)
+        return Type("int", 4, signed=t.signed)
     if t.kind == "tuple":
         named = bool(t.fields) and t.fields[0].name != "0"
         return tuple_of([stored_key(f.type) for f in t.fields], [f.name for f in t.fields] if named else None)
@@ -157,7 +184,7 @@ def stored_key(t: Type) -> Type:
 def stored_value(t: Type) -> Type:
     """The type a value has in a map: integers take 8 bytes."""
     if t.kind == "int":
-        return INT64 if t.signed else UINT64
+        return kept(t) if t.name else INT64 if t.signed else UINT64
     if t.kind == "string":
         return string(-(-t.size // 8) * 8)
     return t
