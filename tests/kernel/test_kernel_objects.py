@@ -379,7 +379,7 @@ def test_perf_link_on_a_tracepoint(counter: Map) -> None:
         assert total(counter) >= 10
         info = link.info()
         assert info.type == uapi.BPF_LINK_TYPE_PERF_EVENT
-        assert info.fields["type"] == uapi.BPF_PERF_EVENT_TRACEPOINT
+        assert info.fields["perf_type"] == uapi.BPF_PERF_EVENT_TRACEPOINT
         assert info.fields["tp_name"] == "sys_enter_getppid"
 
 

@@ -15,7 +15,7 @@ class LinkInfo(NamedTuple):
     """The common part of a link's description, and its own type's fields by name.
 
     Strings and arrays are fetched: ``tp_name`` and its like are text, ``addrs``, ``offsets`` and
-    ``cookies`` tuples of integers.
+    ``cookies`` tuples of integers. ``perf_type`` of a perf event link is its BPF_PERF_EVENT_* kind.
     """
 
     type: int
@@ -82,7 +82,7 @@ def read(fd: int) -> LinkInfo:
     answer = info_by_fd(fd, LINK_INFO, request)
     fields: dict[str, Any] = {}
     if kind == uapi.BPF_LINK_TYPE_PERF_EVENT:
-        fields["type"] = LINK_INFO.get(answer, "perf_event_type")
+        fields["perf_type"] = LINK_INFO.get(answer, "perf_event_type")
     for name in names:
         short = name[len(part) :]
         if name in _STRINGS:

@@ -1,0 +1,86 @@
+"""Objects as a person names them: by id, name, tag, or the place where they are pinned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from tracebee.errors import KernelError, SymbolError
+from tracebee.kernel.link import Link
+from tracebee.kernel.map import Map
+from tracebee.kernel.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_ENOENT = 2
+Thing = TypeVar("Thing")
+
+
+def all_programs() -> Iterator[Program]:
+    """Every loaded program, by id; the caller closes each."""
+    return _all(Program.ids(), Program.by_id)
+
+
+def all_maps() -> Iterator[Map]:
+    """Every map, by id; the caller closes each."""
+    return _all(Map.ids(), Map.by_id)
+
+
+def all_links() -> Iterator[Link]:
+    """Every link, by id; the caller closes each."""
+    return _all(Link.ids(), Link.by_id)
+
+
+def programs(how: str, value: str) -> list[Program]:
+    """Programs by ``id``, ``name``, ``tag`` or ``pinned``; the caller closes them.
+
+    :raises SymbolError: none has the name or tag; KernelError: none has the id, or is pinned there.
+    """
+    if how == "id":
+        return [Program.by_id(int(value))]
+    if how == "pinned":
+        return [Program.pinned(value)]
+    found: list[Program] = []
+    for program in all_programs():
+        info = program.info()
+        if (info.tag if how == "tag" else info.name) == value[: 16 if how == "tag" else 15]:
+            found.append(program)
+        else:
+            program.close()
+    if not found:
+        raise SymbolError(f"no program with the {how} '{value}' is loaded", hint="list them: 'tracebee prog'")
+    return found
+
+
+def maps(how: str, value: str) -> list[Map]:
+    """Maps by ``id``, ``name`` or ``pinned``; the caller closes them.
+
+    :raises SymbolError: none has the name; KernelError: none has the id, or is pinned there.
+    """
+    if how == "id":
+        return [Map.by_id(int(value))]
+    if how == "pinned":
+        return [Map.pinned(value)]
+    found: list[Map] = []
+    for table in all_maps():
+        if table.name == value[:15]:
+            found.append(table)
+        else:
+            table.close()
+    if not found:
+        raise SymbolError(f"there is no map with the name '{value}'", hint="list them: 'tracebee map'")
+    return found
+
+
+def link(how: str, value: str) -> Link:
+    """A link by ``id`` or ``pinned``; the caller closes it."""
+    return Link.pinned(value) if how == "pinned" else Link.by_id(int(value))
+
+
+def _all(ids: Iterator[int], by_id: Callable[[int], Thing]) -> Iterator[Thing]:
+    for number in list(ids):
+        try:
+            yield by_id(number)
+        except KernelError as error:
+            if error.errno != _ENOENT:  # gone meanwhile
+                raise
