@@ -11,6 +11,7 @@ from tracebee.ir.legalize import legalize
 from tracebee.ir.mem2reg import mem2reg
 from tracebee.ir.optimize import optimize
 from tracebee.ir.regalloc import allocate
+from tracebee.ir.returns import duplicate_returns
 from tracebee.ir.scratch import add_scratch_lookup
 from tracebee.isa.insn import MAX_STACK
 from tracebee.obj import model
@@ -82,13 +83,14 @@ def _compile(
     if after_pass is not None:
         after_pass("mem2reg", function)
     optimize(function, after_pass)
+    duplicate_returns(function)
     # Room is left for spilled values, which are not known yet.
     frame = place_objects(function, limit - 64)
     if frame.scratch:
         add_scratch_lookup(function, frame, scratch_map, scratch_index)
     legalize(function, frame, cpu_version)
     allocation = allocate(function)
-    code = emit(function, frame, allocation, _helper_number)
+    code = emit(function, frame, allocation, _helper_number, cpu_version)
     frame.spill_size = code.spill_size
     if frame.stack_size + frame.spill_size > limit:
         raise UnsupportedError(

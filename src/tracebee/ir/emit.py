@@ -65,6 +65,7 @@ _LDDW = isa.BPF_LD | isa.BPF_IMM | isa.BPF_DW
 _LOAD64 = isa.BPF_LDX | isa.BPF_MEM | isa.BPF_DW
 _STORE64 = isa.BPF_STX | isa.BPF_MEM | isa.BPF_DW
 _JA = isa.BPF_JMP | isa.BPF_JA
+_GOTOL = isa.BPF_JMP32 | isa.BPF_JA
 
 
 class Code(NamedTuple):
@@ -94,14 +95,27 @@ class Code(NamedTuple):
 
 
 def emit(
-    function: Function, frame: Frame, allocation: Allocation, helper_number: Callable[[str], int]
+    function: Function,
+    frame: Frame,
+    allocation: Allocation,
+    helper_number: Callable[[str], int],
+    cpu_version: int,
 ) -> Code:
     """Emit a legalized, allocated function.
 
-    :raises EncodeError: a jump is too long for its field.
+    :raises EncodeError: a jump is too long for its field, and the CPU version has no longer one.
     """
     emitter = _Emitter(function, frame, allocation, helper_number)
     emitter.run()
+    if not emitter.resolve_jumps():
+        if cpu_version < 4:
+            raise EncodeError(
+                f"{function.name}: {len(emitter.insns)} instructions are too many for 16-bit jumps",
+                hint="split the program into several probes or functions, or use a kernel from 6.6 on",
+            )
+        emitter = _Emitter(function, frame, allocation, helper_number, is_far=True)
+        emitter.run()
+        emitter.resolve_jumps()
     return Code(emitter.insns, emitter.relocs, emitter.spans, 8 * emitter.slot_count)
 
 
@@ -114,11 +128,14 @@ class _Emitter:
         frame: Frame,
         allocation: Allocation,
         helper_number: Callable[[str], int],
+        *,
+        is_far: bool = False,
     ) -> None:
         self.function = function
         self.frame = frame
         self.allocation = allocation
         self.helper_number = helper_number
+        self.is_far = is_far  # jumps need 32-bit offsets
         self.insns: list[Insn] = []
         self.relocs: list[Reloc] = []
         self.spans: list[Span] = []
@@ -126,7 +143,6 @@ class _Emitter:
         self.labels: dict[object, int] = {}
         self.jumps: list[tuple[int, object]] = []
         self.inside = moves_inside(allocation)
-        self.late: list[tuple[object, list[tuple[Place, int]], Block]] = []
         self.slot_count = allocation.slot_count
         self.stores = self._stores_at_definitions()
 
@@ -168,11 +184,6 @@ class _Emitter:
         for number, block in enumerate(blocks):
             following = blocks[number + 1] if number + 1 < len(blocks) else None
             self.block(block, following)
-        for label, moved, target in self.late:
-            self.labels[label] = len(self.insns)
-            self.parallel(moved)
-            self.jump(target)
-        self._resolve_jumps()
 
     def block(self, block: Block, following: Block | None) -> None:
         self.labels[block] = len(self.insns)
@@ -425,43 +436,58 @@ class _Emitter:
     # Jumps.
 
     def jump(self, label: object) -> None:
+        """Go on at a block, or another label."""
         self.jumps.append((len(self.insns), label))
-        self.put(_JA)
+        self.put(_GOTOL if self.is_far else _JA)
+
+    def jump_if(self, condition: str, x: Value, y: Value, position: int, label: object) -> None:
+        """Go on at a label when the comparison holds."""
+        if self.is_far:
+            # The condition reaches the long jump, the short one skips it.
+            self.conditional(condition, x, y, position, 1)
+            self.put(_JA, off=1)
+            self.jump(label)
+        else:
+            self.jumps.append((len(self.insns), label))
+            self.conditional(condition, x, y, position, 0)
 
     def branch(self, block: Block, insn: Value, position: int, following: Block | None) -> None:
         then, else_, condition = insn.aux
         x, y = insn.args
-        then_moves = self._late_moves(block, then)
-        else_moves = self._late_moves(block, else_)
-        if then is following and not then_moves and condition in NEGATED:
+        then_moves = self._own_moves(block, then)
+        else_moves = self._own_moves(block, else_)
+        if condition in NEGATED and (then_moves or then is following) and not else_moves:
             then, else_, condition = else_, then, NEGATED[condition]
             then_moves, else_moves = else_moves, then_moves
-        label: object = then
-        if then_moves:
-            label = object()
-            self.late.append((label, then_moves, then))
-        self.jumps.append((len(self.insns), label))
-        self.conditional(condition, x, y, position, 0)
+        label: object = object() if then_moves else then
+        self.jump_if(condition, x, y, position, label)
         self.parallel(else_moves)
-        if else_ is not following:
+        if else_ is not following or then_moves:
             self.jump(else_)
+        if then_moves:
+            self.labels[label] = len(self.insns)
+            self.parallel(then_moves)
+            if then is not following:
+                self.jump(then)
 
-    def _late_moves(self, block: Block, succ: Block) -> list[tuple[Place, int]]:
+    def _own_moves(self, block: Block, succ: Block) -> list[tuple[Place, int]]:
         """Moves that belong to the edge alone: the block has other ways out, ``succ`` other ways in."""
         return self.edge(block, succ) if len(succ.preds) > 1 else []
 
-    def _resolve_jumps(self) -> None:
+    def resolve_jumps(self) -> bool:
+        """Fill in the jumps' offsets. False when one does not fit."""
         slots = [0]
         for insn in self.insns:
             slots.append(slots[-1] + (2 if insn.opcode == _LDDW else 1))
         for at, label in self.jumps:
             off = slots[self.labels[label]] - slots[at] - 1
-            if not -32768 <= off <= 32767:
-                raise EncodeError(
-                    f"{self.function.name}: a jump over {abs(off)} instructions does not fit 16 bits",
-                    hint="split the program into several probes or functions",
-                )
-            self.insns[at] = self.insns[at]._replace(off=off)
+            if self.is_far:
+                self.insns[at] = self.insns[at]._replace(imm=off)
+            elif -32768 <= off <= 32767:
+                self.insns[at] = self.insns[at]._replace(off=off)
+            else:
+                return False
+        return True
 
 
 def _signed(number: int) -> int:

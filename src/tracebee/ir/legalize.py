@@ -329,11 +329,15 @@ class _Selector:
         self.out.append(insn)
 
     def call(self, insn: Value) -> None:
+        """Calls and returns."""
         insn.args = [self.argument(insn, a) for a in insn.args]
         self.out.append(insn)
 
     def phi(self, insn: Value) -> None:
-        """Inputs that are scratch objects are made in the predecessors, which must end in a jump."""
+        """Inputs that are scratch objects are made in the predecessors."""
+        for number, (arg, pred) in enumerate(zip(insn.args, insn.aux, strict=True)):
+            if arg.op == "const":
+                insn.args[number] = self.same_as(arg, pred)
         for number, (arg, pred) in enumerate(zip(insn.args, insn.aux, strict=True)):
             place = self.frame.scratch.get(arg)
             if place is not None:
@@ -344,6 +348,15 @@ class _Selector:
                 pred.insns.insert(len(pred.insns) - 1, pointer)
                 insn.args[number] = pointer
         self.out.append(insn)
+
+    def same_as(self, constant: Value, pred: Block) -> Value:
+        """What the branch at ``pred``'s end has found equal to the constant, so that no move makes it."""
+        last = pred.insns[-1]
+        if last.op != "br" or len(last.aux) != 3 or last.args[1] is not constant:
+            return constant
+        then, else_, condition = last.aux
+        equal = then if condition == "eq" else else_ if condition == "ne" else None
+        return last.args[0] if equal is self.block and then is not else_ else constant
 
 
 def _is_mask_test(compare: Value, uses: dict[Value, int]) -> bool:

@@ -1,0 +1,30 @@
+"""Returns in place of jumps to a block that only returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracebee.ir.value import Function
+
+
+def duplicate_returns(function: Function) -> None:
+    """End blocks that jump to a shared return with a return of their own, saving the jump.
+
+    The block that stands right before the shared one falls into it and is left alone.
+    """
+    function.link()
+    blocks = function.blocks
+    before = dict(zip(blocks[1:], blocks, strict=False))
+    for block in blocks:
+        last = block.insns[-1]
+        if last.op != "ret" or any(i.op != "phi" for i in block.insns[:-1]):
+            continue
+        for pred in block.preds:
+            jump = pred.insns[-1]
+            if jump.op == "jump" and before.get(block) is not pred:
+                result = last.args[0]
+                if result in block.insns:
+                    result = result.args[result.aux.index(pred)]
+                jump.op, jump.args, jump.aux = "ret", [result], None
+    function.link()
