@@ -100,13 +100,13 @@ def open_file(path: str, base: Btf | None = None) -> Btf:
     """BTF from a raw file or from an ELF file's ``.BTF`` section."""
     with open(path, "rb") as file:
         start = file.read(4)
-        if start[:4] != b"\x7fELF":
+        if start != b"\x7fELF":
             return Btf(start + file.read(), base, path)
-        from tracebee.btf.elf_section import read_section
+    from tracebee.elf.file import ElfFile
 
-        data = read_section(file, ".BTF")
-    if data is None:
-        raise DecodeError(
-            f"{path}: has no .BTF section", hint="compile with -g for the bpf target, or use pahole -J"
-        )
-    return Btf(data, base, path)
+    with ElfFile(path) as elf:
+        section = elf.section(".BTF")
+        if section is None:
+            hint = "compile it with -g for the bpf target, or add BTF with pahole -J"
+            raise DecodeError(f"{path}: has no .BTF section", hint=hint)
+        return Btf(elf.contents(section), base, path)
