@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from tracebee.engine.signals import STOPPING, Signals
@@ -46,19 +47,69 @@ def run(engine: Engine, sink: Sink, *, command: Command | None = None, pid: int 
     :param command: the held process of ``-c``, let go once everything is attached.
     :param pid: the process of ``-p``, whose end ends the tracing.
     """
-    with Signals() as signals:
-        return _Run(engine, sink, signals, command, pid).run()
+    events = Events(engine, command, pid)
+    try:
+        with Signals() as signals:
+            return _Run(engine, sink, signals, command, events).run()
+    finally:
+        events.close()
+
+
+class Events:
+    """The events of one attached engine, and the end of the process that it traces.
+
+    :param command: the held process of ``-c``; or ``pid``, the process of ``-p``.
+    """
+
+    def __init__(self, engine: Engine, command: Command | None = None, pid: int | None = None) -> None:
+        self._engine = engine
+        self.ended = False
+        self._traced = self._watch(command.pid if command is not None else pid)
+        self._poll = select.poll()
+        self._ring = engine.fileno()
+        for fd in (self._ring, self._traced):
+            if fd >= 0:
+                self._poll.register(fd, select.POLLIN)
+
+    def _watch(self, pid: int | None) -> int:
+        if pid is None:
+            return -1
+        try:
+            return os.pidfd_open(pid)
+        except ProcessLookupError:
+            self.ended = True
+            return -1
+
+    def also(self, fd: int) -> None:
+        """Wait for this descriptor too."""
+        self._poll.register(fd, select.POLLIN)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for events, the end, or a descriptor given to ``also``; at most ``timeout`` seconds."""
+        ready = {fd for fd, _ in self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)}
+        if self._traced in ready:
+            self.ended = True
+
+    def take(self) -> list[bytes]:
+        """The records that are there."""
+        return self._engine.drain()
+
+    def close(self) -> None:
+        """Stop watching the process."""
+        if self._traced >= 0:
+            os.close(self._traced)
+            self._traced = -1
 
 
 class _Run:
     def __init__(
-        self, engine: Engine, sink: Sink, signals: Signals, command: Command | None, pid: int | None
+        self, engine: Engine, sink: Sink, signals: Signals, command: Command | None, events: Events
     ) -> None:
         self.engine = engine
         self.sink = sink
         self.signals = signals
         self.command = command
-        self.pid = pid
+        self.events = events
         self.code: int | None = None
         self.stopping = False
         self.said_lost = 0
@@ -91,8 +142,7 @@ class _Run:
             return
         if self.command is not None:
             self.command.start()
-        if not self.stopping:
-            self._trace()
+        self._trace()
 
     def _step(self, made: int) -> None:  # noqa: ARG002 - a progress display would use it
         self._signalled()
@@ -107,47 +157,19 @@ class _Run:
                 self.sink.print_maps()
 
     def _trace(self) -> None:
-        import time
-
-        poll = select.poll()
-        poll.register(self.signals.fileno(), select.POLLIN)
-        events = self.engine.fileno()
-        if events >= 0:
-            poll.register(events, select.POLLIN)
-        traced = self._watch()
-        if traced >= 0:
-            poll.register(traced, select.POLLIN)
+        self.events.also(self.signals.fileno())
         next_check = time.monotonic() + _LOSS_CHECK
-        try:
-            while self.code is None and not self.stopping:
-                ready = {fd for fd, _ in poll.poll()}
-                if self.signals.fileno() in ready:
-                    self._signalled()
-                if events in ready:
-                    self._drain()
-                    if time.monotonic() > next_check:
-                        self._say_lost()
-                        next_check = time.monotonic() + _LOSS_CHECK
-                if traced in ready:
-                    return
-        finally:
-            if traced >= 0:
-                os.close(traced)
-
-    def _watch(self) -> int:
-        """A descriptor that is readable once the traced process has ended, or -1 when there is none."""
-        pid = self.command.pid if self.command is not None else self.pid
-        if pid is None:
-            return -1
-        try:
-            return os.pidfd_open(pid)
-        except ProcessLookupError:
-            self.stopping = True
-            return -1
+        while self.code is None and not self.stopping and not self.events.ended:
+            self.events.wait()
+            self._signalled()
+            self._drain()
+            if time.monotonic() > next_check:
+                self._say_lost()
+                next_check = time.monotonic() + _LOSS_CHECK
 
     def _drain(self) -> None:
         while self.code is None:
-            batch = self.engine.drain()
+            batch = self.events.take()
             if not batch:
                 return
             self.code = self.sink.events(batch)
