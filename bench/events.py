@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from measure import HEADER, PEERS, median, row
+from measure import HEADER, PEERS, median, row, tracefs
 
 SCRIPTS = {
     "count by comm": (
@@ -109,4 +109,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tracefs():
+        main()

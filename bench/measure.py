@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,3 +62,17 @@ def row(name: str, figures: dict[str, float], unit: str, *, better: str = "lower
 
 
 HEADER = f"{'':<44} {'tracebee':>12} {'bpftrace':>12} {'':<10} {'ratio':>7}"
+
+
+@contextlib.contextmanager
+def tracefs() -> Iterator[None]:
+    """Have tracefs mounted where bpftrace looks for it; afterwards the machine is as it was."""
+    place = "/sys/kernel/tracing"
+    mounted = os.path.exists(f"{place}/events")
+    if not mounted:
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", place], check=True)
+    try:
+        yield
+    finally:
+        if not mounted:
+            subprocess.run(["umount", place], check=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from measure import HEADER, PEERS, Run, drop_caches, median, row, run
+from measure import HEADER, PEERS, Run, drop_caches, median, row, run, tracefs
 
 SCRIPTS = {
     "BEGIN { exit(); }": "BEGIN { exit(); }",
@@ -32,4 +32,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tracefs():
+        main()

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import HEADER, PEERS, median, row
+from measure import HEADER, PEERS, median, row, tracefs
 
 SCRIPT = 'tracepoint:syscalls:sys_enter_getppid { printf("%d %s %d\\n", pid, comm, nsecs); }'
 CALLS = 1_000_000
@@ -72,4 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tracefs():
+        main()

@@ -10,6 +10,7 @@ LAYERS = [
     *(
         "source",
         "errors",
+        "uapi",
         "isa",
         "elf",
         "btf",
