@@ -52,7 +52,12 @@ _LARGE_VALUE = 256
 def assemble(unit: Unit, analyser: Analyser, programs: Sequence[tuple[Function, ProbeGroup]]) -> Object:
     """Compile the IR and put the object together."""
     options = analyser.options
-    compiled = compile_module(unit.module, cpu_version=options.cpu_version, scratch_map=SCRATCH)
+    compiled = compile_module(
+        unit.module,
+        cpu_version=options.cpu_version,
+        scratch_map=SCRATCH,
+        after_pass=options.after_pass,
+    )
     by_name = {f.name: f for f in compiled.functions}
     entries = {function.name for function, _ in programs}
     maps = [_script_map(state, options.config["max_map_keys"]) for state in _stored(analyser)]

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tracebee.errors import Diagnostic
+    from tracebee.ir import Function
 
 # The settings of a config block that the compiler reads, with what holds when none is given.
 DEFAULTS: dict[str, Any] = {
@@ -33,6 +34,7 @@ class Options:
     :param user_symbol: (address, size) of a symbol in an executable's file, for ``uaddr``.
     :param cpu_version: instructions the target has: 3, or 4 (Linux 6.6 and later).
     :param warn: called with every warning about the script.
+    :param after_pass: called after each pass over the IR, with the pass's name and the function.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Options:
         user_symbol: Callable[[str, str], tuple[int, int]] | None = None,
         cpu_version: int = 3,
         warn: Callable[[Diagnostic], None] | None = None,
+        after_pass: Callable[[str, Function], None] | None = None,
     ) -> None:
         self.config = {**DEFAULTS, **(config or {})}
         self.parameters = tuple(parameters)
@@ -63,6 +66,7 @@ class Options:
         self.user_symbol = user_symbol
         self.cpu_version = cpu_version
         self.warn = warn
+        self.after_pass = after_pass
 
     @property
     def max_strlen(self) -> int:

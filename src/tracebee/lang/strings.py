@@ -67,7 +67,6 @@ def _check_str(a: Analyser, node: ast.Call) -> Type:
     first = node.arguments[0]
     text = parameter_text(a, first)
     if text is not None:
-        a.expr(first)
         _length(a, node, 0)
         return string(len(text.encode("utf-8", "surrogateescape")) + 1)
     t = a.value(first)
