@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tracebee.errors import Diagnostic
+    from tracebee.ir import Function
     from tracebee.lang.script import Script
     from tracebee.source import Source
 
@@ -33,6 +34,7 @@ def compile_text(
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     warn: Callable[[Diagnostic | str], None] | None = None,
+    after_pass: Callable[[str, Function], None] | None = None,
 ) -> Script:
     """Compile a script for the running kernel.
 
@@ -41,6 +43,7 @@ def compile_text(
     :param config: settings that come before the script's own config block.
     :param environment: where ``BPFTRACE_...`` settings are read from; default: this process's.
     :param warn: called with each warning: findings about a place of the script, or plain text.
+    :param after_pass: called after each pass over the IR, to dump or check it.
     :raises SourceError: the script is wrong, with every error found.
     """
     machine = Machine(pid if pid is not None else command_pid, command=command_path)
@@ -68,6 +71,7 @@ def compile_text(
             symbol=_kernel_address,
             user_symbol=_user_symbol,
             warn=warn,
+            after_pass=after_pass,
         ),
         definitions=loaded.definitions,
     )

@@ -12,11 +12,12 @@ from tracebee.errors import UsageError, VerifierError
 from tracebee.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tracebee.engine.api import Engine
     from tracebee.engine.command import Command
     from tracebee.errors import Diagnostic
+    from tracebee.ir import Function
     from tracebee.lang.script import Script
 
 
@@ -72,12 +73,12 @@ class _Tracing:
         return Command(shlex.split(text))
 
     def _run(self, command: Command | None) -> int:
-        script = self._compile(command)
         stages = self.arguments.text("dump")
         if stages is not None:
             from tracebee.cli.dump import dump
 
-            return dump(self.source, script, stages)
+            return dump(self.source, lambda after_pass: self._compile(command, after_pass), stages)
+        script = self._compile(command)
         from tracebee.engine.select import make_engine
 
         pid = self.pid if command is None else command.pid
@@ -99,7 +100,9 @@ class _Tracing:
         finally:
             engine.close()
 
-    def _compile(self, command: Command | None) -> Script:
+    def _compile(
+        self, command: Command | None, after_pass: Callable[[str, Function], None] | None = None
+    ) -> Script:
         from tracebee.api.compiling import compile_text
 
         return compile_text(
@@ -111,6 +114,7 @@ class _Tracing:
             named=self.arguments.named,
             unsafe=self.arguments.flag("unsafe"),
             warn=None if self.arguments.flag("no_warnings") else self._warn,
+            after_pass=after_pass,
         )
 
     def _warn(self, finding: Diagnostic | str) -> None:

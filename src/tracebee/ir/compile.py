@@ -79,6 +79,8 @@ def _compile(
     scratch_index: int,
     after_pass: Callable[[str, Function], None] | None,
 ) -> tuple[Code, Frame]:
+    if after_pass is not None:
+        after_pass("lowering", function)
     mem2reg(function)
     if after_pass is not None:
         after_pass("mem2reg", function)
