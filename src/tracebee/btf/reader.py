@@ -211,6 +211,20 @@ class Btf:
             position = find(needle, position + 1, self.str_end)
         return offsets
 
+    def flavours(self, name: str) -> set[str]:
+        """Strings that are this name with a flavour (``name___x``), not the base's."""
+        needle = b"\0" + name.encode("utf-8", "surrogateescape") + b"___"
+        search = self._searcher()
+        find = search.bytes if search else self.data.find
+        found = set()
+        position = find(needle, self.str_start, self.str_end)
+        while position >= 0:
+            found.add(self.string(position + 1 - self.str_start + self.first_string))
+            position = find(needle, position + 1, self.str_end)
+        from tracebee.btf.core_compat import essential_name
+
+        return {text for text in found if essential_name(text) == name}
+
     def _places(self, word: int) -> Iterator[int]:
         """Every place in the type section where this 32-bit word stands."""
         start, end = self.index.start, self.index.end
