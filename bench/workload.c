@@ -1,4 +1,4 @@
-/* A process that makes a known number of cheap system calls or mallocs: workload KIND COUNT. */
+/* A process that makes a known number of cheap system calls or mallocs: workload KIND COUNT [PER_SECOND]. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 int main(int argc, char **argv)
 {
 	long count = argc > 2 ? atol(argv[2]) : 0;
-	struct timespec start, end;
+	long rate = argc > 3 ? atol(argv[3]) : 0;
+	struct timespec start, end, now;
 
 	if (count <= 0)
 		return 1;
@@ -24,6 +25,12 @@ int main(int argc, char **argv)
 			free(malloc(i % 4096));
 		else
 			return 1;
+		/* Paced by spinning, in portions small enough for any ring buffer. */
+		while (rate && i % 64 == 0) {
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			if ((now.tv_sec - start.tv_sec) + (now.tv_nsec - start.tv_nsec) / 1e9 >= (double)i / rate)
+				break;
+		}
 	}
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	printf("%.1f\n", ((end.tv_sec - start.tv_sec) * 1e9 + (end.tv_nsec - start.tv_nsec)) / count);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -85,8 +86,8 @@ class Map(Fd):
     ) -> Self:
         """Create a map (``BPF_MAP_CREATE``).
 
-        ``max_entries`` 0 becomes the number of possible CPUs for a perf event array and 256 KiB for
-        a ring buffer; ``contents`` and ``values`` are the caller's to write.
+        ``max_entries`` 0 becomes the number of possible CPUs for a perf event array, and for a ring
+        buffer 256 KiB to 16 MiB by the machine's memory; ``contents`` and ``values`` are the caller's.
 
         :param btf: the object's types, needed when the definition has type ids.
         :param inner: a template for the elements of a map of maps.
@@ -390,7 +391,9 @@ def _zero() -> int:
 
 
 def _ring_size() -> int:
-    return 1 << 18
+    """A thousandth of the machine's memory, between 256 KiB and 16 MiB: what bpftrace takes."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 24)
 
 
 _DEFAULT_ENTRIES: dict[int, Callable[[], int]] = {

@@ -61,7 +61,7 @@ def assemble(unit: Unit, analyser: Analyser, programs: Sequence[tuple[Function, 
     by_name = {f.name: f for f in compiled.functions}
     entries = {function.name for function, _ in programs}
     maps = [_script_map(state, options.config["max_map_keys"]) for state in _stored(analyser)]
-    maps += _own_maps(unit, compiled.scratch_size, compiled.scratch_entries)
+    maps += _own_maps(unit, compiled.scratch_size, compiled.scratch_entries, options.config["perf_rb_pages"])
     return Object(
         _object_name(unit.source.name),
         str(options.config["license"]),
@@ -117,10 +117,23 @@ def _script_map(state: MapState, entries: int) -> MapDef:
     return MapDef(map_name(state.name), kind, max(1, state.key.size), size, entries, flags)
 
 
-def _own_maps(unit: Unit, scratch_size: int, scratch_entries: int) -> list[MapDef]:
+# Actions that come now and then, for which the smallest buffer does.
+_RARE = frozenset({"exit", "print_map", "clear", "zero", "time"})
+_PAGE = 4096
+_SMALL_BUFFER = 64 * _PAGE
+
+
+def _buffer_size(unit: Unit, pages: int | None) -> int:
+    """Bytes of the ring buffer, a power of two; 0 leaves it to the engine."""
+    if pages:
+        return 1 << (pages * _PAGE - 1).bit_length()
+    return _SMALL_BUFFER if all(action.kind in _RARE for action in unit.actions) else 0
+
+
+def _own_maps(unit: Unit, scratch_size: int, scratch_entries: int, buffer_pages: int | None) -> list[MapDef]:
     maps = []
     if unit.actions:
-        maps.append(MapDef(EVENTS, BPF_MAP_TYPE_RINGBUF, 0, 0, 0))
+        maps.append(MapDef(EVENTS, BPF_MAP_TYPE_RINGBUF, 0, 0, _buffer_size(unit, buffer_pages)))
     if unit.lost:
         maps.append(MapDef(LOST, BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, len(unit.lost)))
     maps += [
