@@ -61,7 +61,7 @@ def assemble(unit: Unit, analyser: Analyser, programs: Sequence[tuple[Function, 
     by_name = {f.name: f for f in compiled.functions}
     entries = {function.name for function, _ in programs}
     maps = [_script_map(state, options.config["max_map_keys"]) for state in _stored(analyser)]
-    maps += _own_maps(unit, compiled.scratch_size, compiled.scratch_entries, options.config["perf_rb_pages"])
+    maps += _own_maps(unit, compiled.scratch_size, compiled.scratch_entries, options.config.get("perf_rb_pages"))
     return Object(
         _object_name(unit.source.name),
         str(options.config["license"]),
