@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,3 +92,26 @@ def test_a_refused_program_leaves_nothing_open(compiled: Callable[[str], str]) -
     with pytest.raises(VerifierError) as caught:
         load_object(obj._replace(programs=(program._replace(function=broken),)))
     assert "last insn is not an exit or jmp" in caught.value.log
+
+
+def test_core_relocations_find_what_moved_and_what_is_missing(compiled: Callable[[str], str]) -> None:
+    from tracebee.kernel.link import Link
+
+    kernel = Btf.vmlinux()
+    fields = {m.name for m in kernel.struct("struct task_struct").members}
+    with load_object(read_object(compiled("core"))) as loaded:
+        with Link.raw_tracepoint(loaded.programs["exec"], "sched_process_exec"):
+            child = subprocess.Popen(["/bin/true"])
+            assert child.wait() == 0
+            # Others may exec meanwhile, so the last one is made to be ours.
+            while value(loaded, "pid") != child.pid:
+                child = subprocess.Popen(["/bin/true"])
+                child.wait()
+        assert value(loaded, "tgid") == value(loaded, "leader") == child.pid
+        assert value(loaded, "comm") == "true"
+        assert value(loaded, "has_old") == int("state" in fields)
+        assert value(loaded, "has_new") == int("__state" in fields)
+        assert value(loaded, "exists") == 1
+        assert value(loaded, "has_missing") == 0
+        assert value(loaded, "type_size") == kernel.struct("struct task_struct").size
+        assert value(loaded, "cmd") == 5  # BPF_PROG_LOAD

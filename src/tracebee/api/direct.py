@@ -10,7 +10,6 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.api.table import Table
-from tracebee.engine.kernel.core import ByName
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.errors import SymbolError, UsageError, VerifierError
@@ -263,7 +262,7 @@ class BPF:
         )
         obj = self.object._replace(programs=(changed,))
         try:
-            loaded = load_object(obj, core=ByName(), reuse=self._loaded[0].maps)
+            loaded = load_object(obj, reuse=self._loaded[0].maps)
         except VerifierError as error:
             from tracebee.engine.kernel.refusal import explain_program  # only on the way to an error
 

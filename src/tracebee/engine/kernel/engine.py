@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracebee.engine.kernel.core import ByName
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.engine.kernel.maps import KernelMap, KernelStacks
@@ -67,7 +66,7 @@ class KernelEngine:
         script = one_program_per_target(script)
         obj = with_debug_info(script.object)
         try:
-            loaded = self._loaded = load_object(obj, core=ByName(), log_level=self._log_level)
+            loaded = self._loaded = load_object(obj, log_level=self._log_level)
         except VerifierError as error:
             from tracebee.engine.kernel.refusal import explain_program  # only on the way to an error
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from tracebee.btf.reader import Btf
+    from tracebee.engine.kernel.core import Core
     from tracebee.engine.kernel.kernel_symbols import KernelSymbols
     from tracebee.isa.insn import Insn
     from tracebee.kernel.btf import Btf as KernelBtf
     from tracebee.obj.image import Image
     from tracebee.obj.model import MapDef, Object, ProgramDef, Reloc
-
-    CoreResolver = Callable[[Insn, Reloc], Insn]
 
 
 # Map types whose keys and values are descriptors or the kernel's own: it refuses types for them.
@@ -87,7 +87,7 @@ class LoadedObject:
 def load_object(
     obj: Object,
     *,
-    core: CoreResolver | None = None,
+    target: Btf | None = None,
     reuse: dict[str, Map] | None = None,
     programs: Callable[[ProgramDef], bool] | None = None,
     log_level: int = 0,
@@ -96,8 +96,7 @@ def load_object(
 ) -> LoadedObject:
     """Load an object.
 
-    :param core: fills in CO-RE relocations; without it instructions stand as compiled, which is right
-        for what was compiled against this very kernel.
+    :param target: the kernel's types, for CO-RE relocations; None for what the running kernel says.
     :param reuse: maps to use in place of the object's own, by name. They stay the caller's.
     :param programs: which programs to load; default: those the object does not mark as optional.
     :param log_level: BPF_LOG_* bits; the log is then on each Program.
@@ -107,7 +106,7 @@ def load_object(
     :raises UnsupportedError, SymbolError: the kernel lacks what the object needs.
     """
     loaded = LoadedObject(obj)
-    loader = _Loader(loaded, core, reuse or {}, log_level, pin_root, attach_fd)
+    loader = _Loader(loaded, target, reuse or {}, log_level, pin_root, attach_fd)
     try:
         loader.run(programs)
     except BaseException:
@@ -122,17 +121,27 @@ class _Loader:
     def __init__(
         self,
         loaded: LoadedObject,
-        core: CoreResolver | None,
+        target: Btf | None,
         reuse: dict[str, Map],
         log_level: int,
         pin_root: str,
         attach_fd: int,
     ) -> None:
         self.loaded, self.obj = loaded, loaded.object
-        self.core, self.reuse, self.log_level = core, reuse, log_level
+        self.target, self.reuse, self.log_level = target, reuse, log_level
         self.pin_root, self.attach_fd = pin_root, attach_fd
         self.externs = {e.name: e for e in self.obj.externs}
         self._symbols: KernelSymbols | None = None
+        self._core: Core | None = None
+
+    @property
+    def core(self) -> Core:
+        """Made when first needed: most scripts read no kernel structs."""
+        if self._core is None:
+            from tracebee.engine.kernel.core import Core
+
+            self._core = Core(self.obj, self.target)
+        return self._core
 
     @property
     def symbols(self) -> KernelSymbols:
@@ -242,8 +251,10 @@ class _Loader:
             raise UnsupportedError(f"section '{program.section}' says no program type", hint=hint)
         image = build_image(self.obj, program)
         kernel_fds: list[int] = []
+        # Poison for a wide load is two instructions: each stands in a tuple of its slots until all are done.
+        insns: list[tuple[Insn, ...]] = [(insn,) for insn in image.insns]
         for reloc in image.relocs:
-            image.insns[reloc.at] = self._relocate(image.insns[reloc.at], reloc, kernel_fds)
+            insns[reloc.at] = self._relocate(insns[reloc.at][0], reloc, kernel_fds)
         attach_type = program.expected_attach_type
         if program.type == uapi.BPF_PROG_TYPE_STRUCT_OPS:
             from tracebee.engine.kernel.struct_ops import member_index
@@ -252,7 +263,7 @@ class _Loader:
         btf_id, btf_fd = self._attach_target(program)
         types = self.loaded.btf
         return Program.load(
-            encode(image.insns),
+            encode([insn for group in insns for insn in group]),
             program.type,
             name=program.name,
             license_name=self.obj.license,
@@ -268,18 +279,18 @@ class _Loader:
             kern_version=self.obj.version,
         )
 
-    def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> Insn:
+    def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> tuple[Insn, ...]:
         kind = reloc.kind
         if kind == RelocKind.MAP:
-            return insn._replace(src=BPF_PSEUDO_MAP_FD, imm=self._find_map(reloc.symbol).fd)
+            return (insn._replace(src=BPF_PSEUDO_MAP_FD, imm=self._find_map(reloc.symbol).fd),)
         if kind == RelocKind.DATA:
             fd = self._find_map(reloc.symbol).fd
-            return insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=fd | reloc.addend << 32)
+            return (insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=fd | reloc.addend << 32),)
         if kind == RelocKind.CORE:
-            return insn if self.core is None else self.core(insn, reloc)
+            return self.core.patch(insn, reloc)
         if kind == RelocKind.KFUNC:
-            return self.symbols.call(insn, reloc, kernel_fds)
-        return self.symbols.variable(insn, reloc, self.externs.get(reloc.symbol))
+            return (self.symbols.call(insn, reloc, kernel_fds),)
+        return (self.symbols.variable(insn, reloc, self.externs.get(reloc.symbol)),)
 
     def _attach_target(self, program: ProgramDef) -> tuple[int, int]:
         """(BTF id, descriptor of its module's BTF or of the program to replace)."""
