@@ -169,7 +169,7 @@ def test_33_tail_calls_and_no_more(emulator: Emulator) -> None:
     # The program puts its own address, as a function's, into a prog array that lies in its memory.
     insns = [
         *assemble("r0 = *(u64 *)(r1 +16)\n r0 += 1\n *(u64 *)(r1 +16) = r0\n r6 = r1"),
-        Insn(0x18, 4, 4, 0, (-6) & 0xFFFFFFFF),
+        Insn(0x18, 4, 4, 0, -5 & 0xFFFFFFFF),
         *assemble("*(u64 *)(r1 +8) = r4\n r2 = r1\n r3 = 0\n call 12\n r0 = *(u64 *)(r6 +16)\n exit"),
     ]
     assert emulator.run(insns, struct.pack("<QQQ", 1, 0, 0))[0] == 34

@@ -105,6 +105,12 @@ def _x86_64() -> Machine:
     return X8664(bmi2=_has_bmi2())
 
 
+def _aarch64() -> Machine:
+    from tracebee.vm.jit.arm64 import Arm64
+
+    return Arm64()
+
+
 def _has_bmi2() -> bool:
     try:
         with open("/proc/cpuinfo") as file:
@@ -116,4 +122,4 @@ def _has_bmi2() -> bool:
     return False
 
 
-_MACHINES: dict[str, Callable[[], Machine]] = {"x86_64": _x86_64}
+_MACHINES: dict[str, Callable[[], Machine]] = {"x86_64": _x86_64, "aarch64": _aarch64}
