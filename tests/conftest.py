@@ -72,6 +72,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "bpftool": _tool("bpftool"),
     "clang": _tool("clang"),
     "gcc": _tool("gcc"),
+    "libbpf": lambda: _tool("gcc")() and os.path.exists("/usr/include/bpf/libbpf.h"),
     "gdb": _tool("gdb"),
     "strace": _tool("strace"),
     "ltrace": _tool("ltrace"),

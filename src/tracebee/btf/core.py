@@ -41,15 +41,24 @@ class Relocation(Protocol):
     """
 
     @property
-    def kind(self) -> int: ...
+    def kind(self) -> int:
+        """A value of ``enum bpf_core_relo_kind``."""
+
     @property
-    def type_name(self) -> str: ...
+    def type_name(self) -> str:
+        """The root type as C writes it."""
+
     @property
-    def access(self) -> str: ...
+    def access(self) -> str:
+        """A member path or an enumerator."""
+
     @property
-    def type_id(self) -> int: ...
+    def type_id(self) -> int:
+        """The root type's id in the local types."""
+
     @property
-    def spec(self) -> str: ...
+    def spec(self) -> str:
+        """The access string."""
 
 
 class CoreValue(NamedTuple):
@@ -61,6 +70,7 @@ class CoreValue(NamedTuple):
     :param size: bytes to load or store at the value, when it is an offset; 0 for what is no offset.
     :param original_size: bytes that the code was compiled to load or store.
     :param resizable: whether code compiled for one size gives the right result with the other.
+    :param relative: the offset of a load or store counts from the field: by-name relocations.
     :param target: the access found, for messages; None when there is none.
     """
 
@@ -70,6 +80,7 @@ class CoreValue(NamedTuple):
     size: int = 0
     original_size: int = 0
     resizable: bool = True
+    relative: bool = False
     target: Spec | None = None
 
 
@@ -182,7 +193,7 @@ class Resolver:
                 )
         theirs = parts[0]
         if mine is None or local is None:
-            return CoreValue(theirs.value, None, False, theirs.size, theirs.size, True, found[0])
+            return CoreValue(theirs.value, relative=True, target=found[0])
         return CoreValue(
             theirs.value,
             mine.value if mine.check else None,
@@ -190,6 +201,7 @@ class Resolver:
             theirs.size,
             mine.size,
             _resizable(local.btf, mine, found[0].btf, theirs),
+            False,
             found[0],
         )
 
@@ -234,9 +246,15 @@ def _part(kind: int, spec: Spec) -> _Part:
     if kind in ck.FIELD_KINDS:
         return _field_part(kind, spec)
     if kind in ck.ENUMVAL_KINDS:
+        if kind == ck.BPF_CORE_ENUMVAL_EXISTS:
+            return _Part(1)
         step = spec.steps[0]
-        value = spec.btf.type(step.type_id).enumerators[step.number].value
-        return _Part(1 if kind == ck.BPF_CORE_ENUMVAL_EXISTS else value)
+        record = spec.btf.type(step.type_id)
+        value = record.enumerators[step.number].value
+        # 32-bit enumerators are taken as signed whatever their type says: old compilers do not say.
+        if record.kind == kinds.BTF_KIND_ENUM and value >> 31:
+            value |= -1 << 32
+        return _Part(value)
     if kind == ck.BPF_CORE_TYPE_SIZE:
         return _Part(spec.btf.size(spec.root_id))
     if kind in (ck.BPF_CORE_TYPE_EXISTS, ck.BPF_CORE_TYPE_MATCHES):

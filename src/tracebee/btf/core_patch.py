@@ -59,11 +59,12 @@ def patch(insn: Insn, value: CoreValue) -> tuple[Insn, ...]:
         return (insn._replace(imm=low - (1 << 32) if low >> 31 else low),)
     if group in (BPF_LDX, BPF_ST, BPF_STX):
         _check(insn.off, value, 16)
-        if not 0 <= value.value <= _MAX_OFFSET:
-            raise UnsupportedError(f"CO-RE offset {value.value} does not fit a load or store: at most 32767")
+        offset = value.value + (insn.off if value.relative else 0)
+        if not 0 <= offset <= _MAX_OFFSET:
+            raise UnsupportedError(f"CO-RE offset {offset} does not fit a load or store: at most 32767")
         if not value.resizable:
             return (POISON,)
-        insn = insn._replace(off=value.value)
+        insn = insn._replace(off=offset)
         return (insn if value.size == value.original_size else _resize(insn, value),)
     raise DecodeError(f"CO-RE relocation of an instruction with opcode {insn.opcode:#04x}")
 

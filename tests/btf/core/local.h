@@ -1,0 +1,33 @@
+// The types the programs are compiled with.
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int (*handler_t)(struct moved *, u32);
+typedef struct { int anonymous; } alias_t;
+enum color { RED, GREEN = 3, BLUE = 9 };
+enum color___next { GREEN___next = 1, VIOLET = 77 };
+enum signs { MINUS = -1, PLUS = 1 };
+struct inner { int a; long b; };
+struct moved {
+	int first;
+	long second;
+	char name[16];
+	struct inner in;
+	struct inner many[4];
+	union { int one; struct { short two; short three; }; };
+	u32 low : 5, mid : 9;
+	signed int sign : 4;
+	u64 wide : 33;
+	void *pointer;
+	u32 grows;
+	int signed_grows;
+	u64 shrinks;
+	enum color color;
+	int gone;
+	handler_t handler;
+	int matrix[2][3];
+	int flexible[];
+};
+struct moved___v2 { int second; int renamed; struct inner in; };
+struct missing { int x; };
+struct retyped { int becomes_pointer; struct inner becomes_int; int same; };
+union choice { int i; long l; };

@@ -1,0 +1,34 @@
+// The other kernel's types: the same names, with things moved, resized, renamed and gone.
+typedef unsigned int u32;
+typedef unsigned long long u64;
+struct moved;
+typedef int (*handler_t)(struct moved *, u32);
+typedef struct { char anonymous; } alias_t;
+enum color { BLACK, RED = 4, BLUE = 10, GREEN = 12 };
+enum signs { PLUS = 2, MINUS = -7 };
+struct inner { char before[24]; long b; int a; };
+struct moved {
+	char pad[40];
+	struct { struct { int deep; long second; }; int first; };
+	union { struct inner in; u64 other; };
+	struct inner many[8];
+	char name[64];
+	u64 wide : 40;
+	u32 mid : 9, high : 20;
+	signed int sign : 7;
+	u32 low : 6;
+	short three;
+	int one;
+	char two;
+	void *pointer;
+	u64 grows;
+	long signed_grows;
+	u32 shrinks;
+	enum color color;
+	handler_t handler;
+	int renamed;
+	int matrix[5][7];
+	int flexible[];
+};
+struct retyped { int *becomes_pointer; int becomes_int; long long same; };
+union choice { char c[3]; long l; int i; };
