@@ -1,0 +1,279 @@
+"""``tracebee prog``: loaded programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tracebee.cli import choice
+from tracebee.cli.words import Words, dispatch
+from tracebee.errors import UsageError
+
+if TYPE_CHECKING:
+    from tracebee.kernel.program import Program
+
+USAGE = """\
+usage: tracebee prog [show|list] [PROG]
+       tracebee prog dump xlated PROG [file PATH | opcodes | linum | visual]
+       tracebee prog dump jited PROG [file PATH | opcodes | linum]
+       tracebee prog load OBJ PATH [type SECTION] [map name NAME MAP] [pinmaps DIRECTORY] [autoattach]
+       tracebee prog loadall OBJ DIRECTORY [...]
+       tracebee prog pin PROG PATH
+       tracebee prog attach PROG ATTACH_TYPE [MAP]
+       tracebee prog detach PROG ATTACH_TYPE [MAP]
+       tracebee prog run PROG [data_in PATH [data_out PATH [data_size_out N]]]
+                              [ctx_in PATH [ctx_out PATH [ctx_size_out N]]] [repeat N]
+       tracebee prog stats [PROG] [duration SECONDS]
+       tracebee prog tracelog
+  PROG := { id NUMBER | name NAME | tag TAG | pinned PATH }
+  MAP := { id NUMBER | name NAME | pinned PATH }
+  ATTACH_TYPE := { sk_msg_verdict | sk_skb_verdict | sk_skb_stream_verdict | sk_skb_stream_parser |
+                   flow_dissector }
+  options: -j JSON, -p indented JSON, -f with the places where it is pinned, -d with the verifier's log"""
+
+# Attach types that need no map: they attach to this process's network namespace.
+_WITHOUT_MAP = ("flow_dissector",)
+_ATTACH_TYPES = (
+    "sk_msg_verdict",
+    "sk_skb_verdict",
+    "sk_skb_stream_verdict",
+    "sk_skb_stream_parser",
+    *_WITHOUT_MAP,
+)
+
+
+def run(argv: list[str]) -> int:
+    """The command ``tracebee prog``."""
+    commands = {
+        "show": _show,
+        "list": _show,
+        "dump": _dump,
+        "load": _load,
+        "loadall": _load_all,
+        "pin": _pin,
+        "attach": _attach,
+        "detach": _detach,
+        "run": _run,
+        "stats": _stats,
+        "tracelog": _tracelog,
+    }
+    return dispatch(argv, commands, USAGE)
+
+
+def _show(words: Words) -> int:
+    from tracebee.kernel import choose
+    from tracebee.report.inspect.program import program_text
+    from tracebee.report.inspect.survey import program_records
+
+    how = words.choice(*choice.PROGRAM) if words else None
+    words.end()
+    records = program_records(choose.programs(*how) if how else None, bpffs=words.bpffs)
+    return choice.show(words, records, program_text, one=how is not None)
+
+
+def _dump(words: Words) -> int:
+    kind = words.next("xlated or jited")
+    if kind not in ("xlated", "jited"):
+        raise UsageError(f"expected xlated or jited, not '{kind}'", hint=USAGE)
+    with choice.program(words) as program:
+        path = words.next("a path") if words.accept("file") else ""
+        flags = set()
+        while word := words.accept("opcodes", "linum", "visual"):
+            flags.add(word)
+        words.end()
+        if path:
+            details = program.details()
+            with open(path, "wb") as file:
+                file.write(details.xlated if kind == "xlated" else details.jited)
+            return choice.done(words)
+        return (
+            _dump_translated(words, program, flags)
+            if kind == "xlated"
+            else _dump_machine(words, program, flags)
+        )
+
+
+def _dump_translated(words: Words, program: Program, flags: set[str]) -> int:
+    from tracebee.report.inspect import code
+    from tracebee.report.inspect.output import json_text
+
+    rows = code.translated(program)
+    opcodes, lines = "opcodes" in flags, "linum" in flags
+    if "visual" in flags:
+        from tracebee.report.inspect.graph import control_flow
+
+        print(control_flow(rows, program.name))
+    elif words.json:
+        print(json_text(code.translated_records(rows, opcodes=opcodes, lines=lines), pretty=words.pretty))
+    else:
+        print(code.translated_text(rows, opcodes=opcodes, lines=lines))
+    return 0
+
+
+def _dump_machine(words: Words, program: Program, flags: set[str]) -> int:
+    from tracebee.report.inspect import code
+    from tracebee.report.inspect.output import json_text
+
+    functions = code.machine_code(program)
+    if words.json:
+        print(json_text(code.machine_records(functions, opcodes="opcodes" in flags), pretty=words.pretty))
+    else:
+        print(code.machine_text(functions, opcodes="opcodes" in flags, lines="linum" in flags))
+    return 0
+
+
+def _pin(words: Words) -> int:
+    with choice.program(words) as program:
+        path = words.next("a path in a BPF file system")
+        words.end()
+        program.pin(path)
+    return choice.done(words)
+
+
+def _attach(words: Words) -> int:
+    return _change_attachment(words, attach=True)
+
+
+def _detach(words: Words) -> int:
+    return _change_attachment(words, attach=False)
+
+
+def _change_attachment(words: Words, *, attach: bool) -> int:
+    from tracebee.uapi import ATTACH_TYPES
+
+    with choice.program(words) as program:
+        name = words.next("an attach type")
+        if name not in _ATTACH_TYPES:
+            raise UsageError(f"programs cannot be attached by '{name}' here", hint=USAGE)
+        table = None if name in _WITHOUT_MAP else choice.one_map(words)
+        words.end()
+        target = 0 if table is None else table.fd
+        try:
+            if attach:
+                program.attach(target, ATTACH_TYPES[name])
+            else:
+                program.detach_from(target, ATTACH_TYPES[name])
+        finally:
+            if table is not None:
+                table.close()
+    return choice.done(words)
+
+
+def _run(words: Words) -> int:
+    from tracebee.report.inspect.output import hex_bytes, hex_text, json_text
+
+    with choice.program(words) as program:
+        paths: dict[str, str] = {}
+        numbers: dict[str, int] = {}
+        while words:
+            word = words.next("an option")
+            if word in ("data_in", "data_out", "ctx_in", "ctx_out"):
+                paths[word] = words.next("a path")
+            elif word in ("data_size_out", "ctx_size_out", "repeat"):
+                numbers[word] = words.number(f"a number for {word}")
+            else:
+                raise UsageError(f"'{word}' is not expected here", hint=USAGE)
+        data, ctx = _read(paths.get("data_in")), _read(paths.get("ctx_in"))
+        result = program.test_run(
+            data=data,
+            ctx=ctx,
+            data_out=numbers.get("data_size_out", max(len(data), 32 << 10) if data else 0),
+            ctx_out=numbers.get("ctx_size_out", len(ctx)),
+            repeat=numbers.get("repeat", 1),
+        )
+    record: dict[str, object] = {}
+    for name, output in (("data_out", result.data), ("ctx_out", result.ctx)):
+        if paths.get(name, "-") != "-":
+            _write(paths[name], output)
+        elif name in paths:
+            record[name] = hex_bytes(output)
+            if not words.json:
+                print(f"{name.removesuffix('_out')}: {hex_text(output)}")
+    record.update(retval=result.retval, duration=result.duration)
+    if words.json:
+        print(json_text(record, pretty=words.pretty))
+    else:
+        print(f"Return value: {result.retval}, duration (average): {result.duration}ns")
+    return 0
+
+
+def _read(path: str | None) -> bytes:
+    if path is None:
+        return b""
+    if path == "-":
+        return sys.stdin.buffer.read()
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _stats(words: Words) -> int:
+    from tracebee.kernel import choose
+    from tracebee.report.inspect.output import json_text
+    from tracebee.report.inspect.statistics import measure, statistics_text
+
+    how = words.choice(*choice.PROGRAM) if words and words.peek() != "duration" else None
+    seconds = words.number("a number of seconds") if words.accept("duration") else 1
+    words.end()
+    records = measure(choose.programs(*how) if how else None, seconds)
+    print(json_text(records, pretty=words.pretty) if words.json else statistics_text(records))
+    return 0
+
+
+def _tracelog(words: Words) -> int:
+    import os
+
+    from tracebee.kernel.fd import Fd
+    from tracebee.kernel.tracefs import trace_pipe
+
+    words.end()
+    with Fd(trace_pipe()) as pipe:
+        while data := os.read(pipe.fd, 1 << 16):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    return 0
+
+
+def _load(words: Words) -> int:
+    return _load_object(words, everything=False)
+
+
+def _load_all(words: Words) -> int:
+    return _load_object(words, everything=True)
+
+
+def _load_object(words: Words, *, everything: bool) -> int:
+    from tracebee.engine.kernel.administer import LoadOptions, load_and_pin
+
+    path = words.next("an object file")
+    place = words.next("a path in a BPF file system")
+    section, pin_maps, attach = "", "", False
+    reuse = {}
+    try:
+        while words:
+            word = words.next("an option")
+            if word == "type":
+                section = words.next("a section's name")
+            elif word == "pinmaps":
+                pin_maps = words.next("a directory")
+            elif word == "autoattach":
+                attach = True
+            elif word == "map":
+                by = words.accept("name", "idx") or "name"
+                reuse[words.next("a map's name") if by == "name" else words.number("a map's number")] = (
+                    choice.one_map(words)
+                )
+            else:
+                raise UsageError(f"'{word}' is not expected here", hint=USAGE)
+        options = LoadOptions(section, pin_maps, attach, words.debug)
+        logs = load_and_pin(path, place, everything=everything, reuse=reuse, options=options)
+    finally:
+        for table in reuse.values():
+            table.close()
+    for log in logs:
+        print(log, file=sys.stderr, end="")
+    return choice.done(words)

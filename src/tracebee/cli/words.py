@@ -1,0 +1,141 @@
+"""The grammar of the administration commands: words, as in ``prog dump xlated id 7``, and a few options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_SWITCHES = {
+    "-j": "json",
+    "--json": "json",
+    "-p": "pretty",
+    "--pretty": "pretty",
+    "-f": "bpffs",
+    "--bpffs": "bpffs",
+    "-d": "debug",
+    "--debug": "debug",
+    "-h": "help",
+    "--help": "help",
+    # bpftool's, which make no difference here.
+    "-n": "nomount",
+    "--nomount": "nomount",
+}
+
+
+class Words:
+    """The words of a command line, taken one after the other; options may stand anywhere.
+
+    :ivar json: answer in JSON; ``pretty`` indented.
+    :ivar bpffs: say where objects are pinned.
+    :ivar debug: ask the verifier for its log.
+    """
+
+    def __init__(self, argv: Sequence[str], usage: str) -> None:
+        self.usage = usage
+        words = [part for word in argv for part in _apart(word)]
+        switches = {_SWITCHES[word] for word in words if word in _SWITCHES}
+        self.json = bool(switches & {"json", "pretty"})
+        self.pretty = "pretty" in switches
+        self.bpffs = "bpffs" in switches
+        self.debug = "debug" in switches
+        self.help = "help" in switches
+        self._words = [word for word in words if word not in _SWITCHES]
+
+    def __bool__(self) -> bool:
+        return bool(self._words)
+
+    def peek(self) -> str:
+        """The next word, which stays; empty at the end."""
+        return self._words[0] if self._words else ""
+
+    def next(self, what: str) -> str:
+        """Take the next word.
+
+        :param what: what it should be, for the error.
+        :raises UsageError: there is none.
+        """
+        if not self._words:
+            raise UsageError(f"expected {what} at the end of the command", hint=self.usage)
+        return self._words.pop(0)
+
+    def number(self, what: str) -> int:
+        """Take a number, decimal or with 0x.
+
+        :raises UsageError: the next word is none.
+        """
+        word = self.next(what)
+        try:
+            return int(word, 0)
+        except ValueError:
+            raise UsageError(f"expected {what}, a number, not '{word}'", hint=self.usage) from None
+
+    def accept(self, *names: str) -> str:
+        """Take the next word if it is one of these; empty if not."""
+        return self._words.pop(0) if self._words and self._words[0] in names else ""
+
+    def expect(self, name: str) -> None:
+        """Take a keyword.
+
+        :raises UsageError: the next word is another.
+        """
+        if not self.accept(name):
+            raise UsageError(f"expected '{name}' instead of '{self.peek()}'", hint=self.usage)
+
+    def rest(self) -> list[str]:
+        """Take all words that are left."""
+        words, self._words = self._words, []
+        return words
+
+    def end(self) -> None:
+        """Say that nothing more may come.
+
+        :raises UsageError: something does.
+        """
+        if self._words:
+            raise UsageError(f"'{self._words[0]}' is not expected here", hint=self.usage)
+
+    def choice(self, *kinds: str) -> tuple[str, str]:
+        """Take an object's description: ``id N``, ``name X`` and so on; or just a number or a path.
+
+        :param kinds: which of ``id``, ``name``, ``tag`` and ``pinned`` there are.
+        :raises UsageError: it is none.
+        """
+        kind = self.accept(*kinds)
+        word = self.next("one of " + ", ".join(kinds))
+        if not kind:
+            if not word.isdigit() and "/" not in word:
+                raise UsageError(f"expected one of {', '.join(kinds)} instead of '{word}'", hint=self.usage)
+            kind = "id" if word.isdigit() else "pinned"
+        if kind == "id" and not word.isdigit():
+            raise UsageError(f"expected a number after 'id', not '{word}'", hint=self.usage)
+        return kind, word
+
+
+def _apart(word: str) -> list[str]:
+    """``-fj`` as ``-f`` and ``-j``; any other word as it is."""
+    letters = [f"-{letter}" for letter in word[1:]]
+    return letters if word[:1] == "-" and letters and all(one in _SWITCHES for one in letters) else [word]
+
+
+def dispatch(argv: Sequence[str], commands: Mapping[str, Callable[[Words], int]], usage: str) -> int:
+    """Run the command the first word names, or the table's first without words; the exit code.
+
+    :raises UsageError: there is no such command; with the nearest.
+    """
+    words = Words(argv, usage)
+    if words.help or words.accept("help"):
+        print(usage)
+        return 0
+    name = words.next("a command") if words else next(iter(commands))
+    if name not in commands:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, commands, n=1)
+        raise UsageError(
+            f"there is no command '{name}'", hint=f"did you mean '{near[0]}'?" if near else usage
+        )
+    return commands[name](words)

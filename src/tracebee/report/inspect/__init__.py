@@ -1,0 +1,1 @@
+"""Loaded programs, maps, links and types, as ``bpftool`` describes them: records for JSON, and text."""

@@ -1,0 +1,23 @@
+"""Records written as JSON: on one line, or indented for reading."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def json_text(value: Any, *, pretty: bool) -> str:
+    """JSON as a script (one line) or a person (indented) wants it."""
+    if pretty:
+        return json.dumps(value, indent=4)
+    return json.dumps(value, separators=(",", ":"))
+
+
+def hex_bytes(data: bytes) -> list[str]:
+    """Bytes as bpftool's JSON has them: ``["0x01", "0x00"]``."""
+    return [f"0x{byte:02x}" for byte in data]
+
+
+def hex_text(data: bytes) -> str:
+    """Bytes as bpftool's text has them: ``01 00``."""
+    return " ".join(f"{byte:02x}" for byte in data)
