@@ -103,8 +103,17 @@ class Evaluator:
                     case _:
                         self.values[insn] = self.evaluate(insn) & M
 
+    def memory_at(self, pointer: Value, offset: int) -> tuple[bytes | bytearray, int]:
+        """What a pointer points into, and the offset there: constant steps from an object are followed."""
+        while pointer.op == "add":
+            offset += self.value(pointer.args[1])
+            pointer = pointer.args[0]
+        return (self.context if pointer.op == "param" else self.memory[pointer]), offset
+
     def evaluate(self, insn: Value) -> int:
         op, aux, args = insn.op, insn.aux, insn.args
+        if op == "add" and insn.type != "i64":
+            return 0  # a pointer: only memory_at looks into it
         if op in BINARY:
             return BINARY[op](self.value(args[0]), self.value(args[1]))
         match op:
@@ -122,13 +131,13 @@ class Evaluator:
                 self.memory[insn] = bytearray(aux[0])
             case "load":
                 offset, size, signed, _ = aux
-                memory = self.context if args[0].op == "param" else self.memory[args[0]]
+                memory, offset = self.memory_at(args[0], offset)
                 return int.from_bytes(memory[offset : offset + size], "little", signed=signed)
             case "store":
                 offset, size, _ = aux
-                self.memory[args[0]][offset : offset + size] = self.value(args[1]).to_bytes(8, "little")[
-                    :size
-                ]
+                memory, offset = self.memory_at(args[0], offset)
+                assert isinstance(memory, bytearray)
+                memory[offset : offset + size] = self.value(args[1]).to_bytes(8, "little")[:size]
             case "memset":
                 offset, byte, size = aux
                 self.memory[args[0]][offset : offset + size] = bytes([byte]) * size

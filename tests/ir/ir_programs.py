@@ -12,7 +12,8 @@ NUMBERS = (*NUMBERS, 1 << 63, (1 << 63) - 1, (1 << 64) - 1, (1 << 64) - 2, (1 <<
 UNARY = ("neg", "not", "be16", "be32", "be64", "le16", "le32")
 CONTEXT_WORDS = 4
 LOCALS = 7
-OBJECT_SIZE = 24
+OBJECT_SIZE = 24  # bytes of each object that programs use
+SIZES = (OBJECT_SIZE, OBJECT_SIZE, 200)  # the last does not fit the stack's share
 
 
 class Generator:
@@ -25,7 +26,7 @@ class Generator:
         self.function = self.module.function("random")
         self.b = Builder(self.function)
         self.locals = [self.b.local(f"v{n}") for n in range(LOCALS)]
-        self.objects = [self.b.alloca(OBJECT_SIZE, 8, f"o{n}") for n in range(2)]
+        self.objects = [self.b.alloca(rng.choice(SIZES), 8, f"o{n}") for n in range(2)]
         for obj in self.objects:
             self.b.memset(obj, 0, rng.choice((0, 0x5A, 0xFF)), OBJECT_SIZE)
         self.values: list[Value] = []
@@ -55,7 +56,8 @@ class Generator:
         elif choice < 6:
             size = self.rng.choice((1, 2, 4, 8))
             offset = self.rng.randrange(OBJECT_SIZE // size) * size
-            self.b.store(self.rng.choice(self.objects), offset, size, self.expression(2))
+            pointer, offset = self.stepped(self.rng.choice(self.objects), offset)
+            self.b.store(pointer, offset, size, self.expression(2))
         elif choice < 8:
             self.condition(depth)
         elif choice < 9 and self.loops < 2:
@@ -67,6 +69,12 @@ class Generator:
         else:
             to, size = self.rng.choice((0, 4, 8)), self.rng.choice((3, 4, 8, 12, 16))
             self.b.memcpy(self.objects[0], to, self.objects[1], self.rng.choice((0, 4, 8)), size)
+
+    def stepped(self, pointer: Value, offset: int) -> tuple[Value, int]:
+        """The same place, perhaps by way of another pointer."""
+        if offset and self.rng.randrange(3) == 0:
+            return self.b.binary("add", pointer, offset), 0
+        return pointer, offset
 
     def body(self, depth: int) -> None:
         for _ in range(self.rng.randrange(1, 4)):
@@ -124,7 +132,8 @@ class Generator:
         if choice < 5:
             size = rng.choice((1, 2, 4, 8))
             offset = rng.randrange(OBJECT_SIZE // size) * size
-            return b.load(rng.choice(self.objects), offset, size, signed=rng.randrange(2) == 1)
+            pointer, offset = self.stepped(rng.choice(self.objects), offset)
+            return b.load(pointer, offset, size, signed=rng.randrange(2) == 1)
         x = self.expression(depth - 1)
         if choice < 6:
             return b.unary(rng.choice(UNARY), x)

@@ -12,10 +12,12 @@ from ir_evaluator import Evaluator
 from ir_programs import CONTEXT_WORDS, Generator
 
 from tracebee import uapi
-from tracebee.ir import compile_module
+from tracebee.ir import Compiled, compile_module
 from tracebee.ir.check import check
 from tracebee.isa.codec import encode
+from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
+from tracebee.obj.model import MapDef
 
 WORDS = st.lists(
     st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, 5, (1 << 64) - 1, 1 << 63])),
@@ -34,7 +36,17 @@ def test_kernel_agrees(cpu_version: int, seed: int, statements: int, words: list
     check(function)
     expected = Evaluator(function, words).run() & 0xFFFFFFFF
     compiled = compile_module(module, cpu_version=cpu_version, after_pass=lambda _name, f: check(f))
-    code = encode(compiled.functions[0].insns)
-    with Program.load(code, uapi.BPF_PROG_TYPE_RAW_TRACEPOINT) as program:
-        run = program.test_run(ctx=struct.pack(f"<{CONTEXT_WORDS}Q", *words))
-    assert run.retval & 0xFFFFFFFF == expected
+    assert run(compiled, words) == expected
+
+
+def run(compiled: Compiled, words: list[int]) -> int:
+    """The first function's result in the kernel, which may need scratch memory."""
+    insns = list(compiled.functions[0].insns)
+    size = max(8, compiled.scratch_size)
+    with Map.create(MapDef("scratch", uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, size, 1)) as scratch:
+        for reloc in compiled.functions[0].relocs:
+            assert (reloc.kind, reloc.symbol) == ("map", "scratch")
+            insns[reloc.at] = insns[reloc.at]._replace(imm=scratch.fd)
+        with Program.load(encode(insns), uapi.BPF_PROG_TYPE_RAW_TRACEPOINT) as program:
+            result = program.test_run(ctx=struct.pack(f"<{CONTEXT_WORDS}Q", *words))
+    return result.retval & 0xFFFFFFFF

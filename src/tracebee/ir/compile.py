@@ -85,11 +85,11 @@ def _compile(
     if after_pass is not None:
         after_pass("mem2reg", function)
     optimize(function, after_pass)
-    duplicate_returns(function)
     # Room is left for spilled values, which are not known yet.
     frame = place_objects(function, limit - 64)
     if frame.scratch:
         add_scratch_lookup(function, frame, scratch_map, scratch_index)
+    duplicate_returns(function)
     legalize(function, frame, cpu_version)
     allocation = allocate(function)
     code = emit(function, frame, allocation, _helper_number, cpu_version)

@@ -270,9 +270,10 @@ class _Emitter:
                     self.put(_MOV32, reg, 0, 0, aux - (1 << 32))
                 else:
                     self.put(_LDDW, reg, 0, 0, aux)
-            case "alloca":
+            case "alloca" | "address":
+                place, offset = (value, 0) if value.op == "alloca" else aux
                 self.put(_MOV64 | isa.BPF_X, reg, 10)
-                self.put(isa.BPF_ALU64 | isa.BPF_ADD, reg, 0, 0, self.frame.stack[value])
+                self.put(isa.BPF_ALU64 | isa.BPF_ADD, reg, 0, 0, self.frame.stack[place] + offset)
             case "map_ref":
                 self.reloc(RelocKind.MAP, aux)
                 self.put(_LDDW, reg, isa.BPF_PSEUDO_MAP_FD)

@@ -118,13 +118,14 @@ def _key(insn: Value) -> Hashable | None:
     if op in COMMUTATIVE:
         a, b = insn.args
         first, second = (a, b) if id(a) < id(b) else (b, a)
-        return (op, _operand(first), _operand(second))
+        return (op, operand_key(first), operand_key(second))
     if op in _COMPUTED or (op == "load" and insn.args[0].type == CTX) or (op == "helper" and is_pure(insn)):
-        return (op, insn.aux, *map(_operand, insn.args))
+        return (op, insn.aux, *map(operand_key, insn.args))
     return None
 
 
-def _operand(value: Value) -> Hashable:
+def operand_key(value: Value) -> Hashable:
+    """What tells operands apart: values that need no place by what they are, others by identity."""
     return (value.op, value.aux) if value.op in FLOATING else value
 
 

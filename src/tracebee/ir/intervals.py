@@ -125,7 +125,7 @@ class Numbering(NamedTuple):
 
 def needs_register(value: Value) -> bool:
     """Whether the value lies in a register, rather than being made where it is used."""
-    return value.op == "param" or (value.op not in FLOATING and value.op != "alloca")
+    return value.op == "param" or (value.op not in FLOATING and value.op not in ("alloca", "address"))
 
 
 def build(function: Function) -> Numbering:
@@ -213,7 +213,9 @@ def _read_until(insn: Value, number: int) -> int:
     if op == "compare":
         return 2
     if op == "atomic":
-        return 2 if insn.aux[3] else 1
+        if insn.aux[0] == "cmpxchg":
+            return 0 if number == 2 else 2
+        return 2 if insn.aux[3] and (number == 0 or insn.args[0] is insn.args[1]) else 1
     if op == "select":
         return 1 if number == 2 and insn.args[2] not in insn.args[:2] else 2
     return 1
@@ -257,6 +259,9 @@ def _add_hints(function: Function, intervals: dict[Value, Interval]) -> None:
                 hint(insn, CALL_RESULT)
             elif op == "ret":
                 hint(insn.args[0], CALL_RESULT)
+            elif op == "atomic" and insn.aux[0] == "cmpxchg":
+                hint(insn.args[2], CALL_RESULT)
+                hint(insn, CALL_RESULT)
             elif own is not None:
                 for arg in _same_place(insn):
                     other = intervals.get(arg)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tracebee.ir.rewrite import rewrite
 from tracebee.ir.types import I64, VOID
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, FLOATING, Block, Function, Value
 
@@ -67,6 +68,7 @@ def legalize(function: Function, frame: Frame, cpu_version: int) -> None:
                 uses[arg] = uses.get(arg, 0) + 1
                 if number or not is_choice:
                     values.add(arg)
+    _fold_addresses(function)
     selector = _Selector(function, frame, cpu_version, uses, values)
     for block in function.blocks:
         selector.select_block(block)
@@ -118,12 +120,19 @@ class _Selector:
 
     def register(self, insn: Value, value: Value) -> Value:
         """The value in a register of its own, if it is one that needs none."""
-        if value.op == "param" or (value.op not in FLOATING and value.op != "alloca"):
+        if value.op == "param" or (value.op not in FLOATING and value.op not in ("alloca", "address")):
             return value
-        place = self.frame.scratch.get(value)
+        place = self.in_scratch(value)
         if place is not None:
             return self.scratch_pointer(insn, place)
         return self.emit(insn, "mov", (value,), None, value.type)
+
+    def in_scratch(self, value: Value) -> int | None:
+        """Offset of what an object, or a constant step into one, points to, if it lies in scratch."""
+        if value.op != "address":
+            return self.frame.scratch.get(value)
+        place = self.frame.scratch.get(value.aux[0])
+        return None if place is None else place + int(value.aux[1])
 
     def scratch_pointer(self, insn: Value, offset: int) -> Value:
         base = self.frame.scratch_base
@@ -140,11 +149,13 @@ class _Selector:
 
     def argument(self, insn: Value, value: Value) -> Value:
         """The value as a call's argument or a phi's input: anything but an object in scratch."""
-        place = self.frame.scratch.get(value)
+        place = self.in_scratch(value)
         return value if place is None else self.scratch_pointer(insn, place)
 
     def address(self, insn: Value, pointer: Value, offset: int) -> tuple[Value, int]:
         """A base and offset an access can be made with: stack objects are addressed from r10."""
+        if pointer.op == "address":
+            pointer, offset = pointer.aux[0], offset + pointer.aux[1]
         if pointer.op == "alloca":
             place = self.frame.scratch.get(pointer)
             if place is None:
@@ -339,7 +350,7 @@ class _Selector:
             if arg.op == "const":
                 insn.args[number] = self.same_as(arg, pred)
         for number, (arg, pred) in enumerate(zip(insn.args, insn.aux, strict=True)):
-            place = self.frame.scratch.get(arg)
+            place = self.in_scratch(arg)
             if place is not None:
                 base = self.frame.scratch_base
                 assert base is not None
@@ -381,6 +392,24 @@ def _stored(pattern: int, width: int) -> int:
     """The immediate that stores the low ``width`` bytes of a pattern."""
     low = pattern & ((1 << 8 * width) - 1)
     return low - (1 << 32) if width == 4 and low >> 31 else low
+
+
+def _fold_addresses(function: Function) -> None:
+    """Constant steps from an object become one value that is made where it is needed."""
+    replaced: dict[Value, Value] = {}
+    for block in function.blocks:
+        for insn in block.insns:
+            if insn.op == "add" and insn.args[1].op == "const":
+                base = replaced.get(insn.args[0], insn.args[0])
+                root, offset = base.aux if base.op == "address" else (base, 0)
+                if root.op == "alloca":
+                    step = insn.args[1].aux
+                    offset += step if step < 1 << 63 else step - (1 << 64)
+                    replaced[insn] = Value("address", (), (root, offset), insn.type, insn.span)
+    if replaced:
+        for block in function.blocks:
+            block.insns = [i for i in block.insns if i not in replaced]
+        rewrite(function, replaced)
 
 
 def _drop_fused(function: Function) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tracebee.ir.branches import simplify_branches
 from tracebee.ir.dce import eliminate_dead
 from tracebee.ir.gvn import number_values
+from tracebee.ir.objects import merge_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,5 +37,7 @@ def optimize(function: Function, after_pass: AfterPass | None = None) -> None:
         done("branches")
         if not changed:
             break
+    merge_objects(function)
+    done("objects")
     eliminate_dead(function)
     done("dce")

@@ -137,7 +137,7 @@ class _LinearScan:
                 regs.append(hint.reg)
         # What those not yet placed would like: a register that outlives calls if they cross one.
         for hint in current.hints:
-            if isinstance(hint, Interval) and hint.reg < 0:
+            if isinstance(hint, Interval) and hint.reg < 0 and not hint.is_spilled:
                 if self.next_clobber(1, hint) != FAR:
                     regs += CALLEE_SAVED
                     continue

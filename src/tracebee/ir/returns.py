@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracebee.ir.value import Function
+    from tracebee.ir.value import Block, Function, Value
 
 
 def duplicate_returns(function: Function) -> None:
@@ -14,6 +14,7 @@ def duplicate_returns(function: Function) -> None:
     The block that stands right before the shared one falls into it and is left alone.
     """
     function.link()
+    _share_for_branches(function)
     blocks = function.blocks
     before = dict(zip(blocks[1:], blocks, strict=False))
     for block in blocks:
@@ -27,4 +28,26 @@ def duplicate_returns(function: Function) -> None:
                 if result in block.insns:
                     result = result.args[result.aux.index(pred)]
                 jump.op, jump.args, jump.aux = "ret", [result], None
+    function.link()
+
+
+def _share_for_branches(function: Function) -> None:
+    """Branches to blocks that return one and the same value go to the last such block."""
+    returns: dict[Value, Block] = {}
+    for block in function.blocks[1:]:
+        if len(block.insns) == 1 and block.insns[0].op == "ret":
+            returns[block.insns[0].args[0]] = block
+
+    def shared(block: Block) -> Block:
+        if len(block.insns) == 1 and block.insns[0].op == "ret":
+            return returns.get(block.insns[0].args[0], block)
+        return block
+
+    for block in function.blocks:
+        last = block.insns[-1]
+        if last.op == "br":
+            then, else_ = (shared(b) for b in last.aux)
+            last.aux = (then, else_)
+            if then is else_:
+                last.op, last.args, last.aux = "jump", [], then
     function.link()
