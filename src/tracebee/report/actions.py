@@ -8,10 +8,8 @@ import struct
 from time import time_ns as now
 from typing import TYPE_CHECKING
 
-from tracebee.report import entries, fields
-from tracebee.report.entries import Entry
+from tracebee.report import fields
 from tracebee.report.names import strftime
-from tracebee.report.printf import HEADER, compile_format
 from tracebee.report.values import Style, quote
 
 if TYPE_CHECKING:
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
     from tracebee.report.reporter import Reporter
 
     Handler = Callable[[bytes | memoryview], bytes]
+
+# The printf engine and the map reader are imported where a script uses them: that is startup time.
+HEADER = 8  # bytes before a record's payload (lang.script)
 
 
 def encode(text: str) -> bytes:
@@ -34,9 +35,15 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _format(reporter: Reporter, action: Action) -> Handler:
+    from tracebee.report.printf import compile_format
+
+    return compile_format(action.format, action.layout, reporter.scene)
+
+
 def printf(reporter: Reporter, action: Action) -> Handler:
     """``format`` with the record's fields."""
-    form = compile_format(action.format, action.layout, reporter.scene)
+    form = _format(reporter, action)
     if reporter.json:
         return lambda record: reporter.message("printf", decode(form(record)))
     return form
@@ -44,7 +51,7 @@ def printf(reporter: Reporter, action: Action) -> Handler:
 
 def to_stderr(reporter: Reporter, action: Action) -> Handler:
     """``errorf`` and ``warnf``: a line on stderr with the place in the script."""
-    form = compile_format(action.format, action.layout, reporter.scene)
+    form = _format(reporter, action)
     severity = "ERROR" if action.kind == "errorf" else "WARNING"
 
     def write(record: bytes | memoryview) -> bytes:
@@ -97,13 +104,15 @@ def print_map(reporter: Reporter, action: Action) -> Handler:
 
 def print_key(reporter: Reporter, action: Action) -> Handler:
     """``print(@x[key])``: one entry."""
+    from tracebee.report import entries
+
     info = reporter.infos[action.args["map"]]
     key, value = action.layout.fields[:2]
     cut_key, cut_value = fields.member(key), fields.member(value)
 
     def write(record: bytes | memoryview) -> bytes:
         payload = bytes(record[HEADER:])
-        entry = Entry(cut_key(payload), entries.single(info.value, cut_value(payload)))
+        entry = entries.Entry(cut_key(payload), entries.single(info.value, cut_value(payload)))
         return encode(reporter.printer(info).render([entry]))
 
     return write
@@ -111,6 +120,8 @@ def print_key(reporter: Reporter, action: Action) -> Handler:
 
 def clear(reporter: Reporter, action: Action) -> Handler:
     """``clear(@x)`` and ``zero(@x)``."""
+    from tracebee.report import entries
+
     info = reporter.infos[action.args["map"]]
     return _reset(reporter, info, entries.clear if action.kind == "clear" else entries.zero)
 
@@ -162,7 +173,7 @@ def print_time(reporter: Reporter, action: Action) -> Handler:
 
 def cat(reporter: Reporter, action: Action) -> Handler:
     """``cat(path)``: the file's contents."""
-    form = compile_format(action.format, action.layout, reporter.scene)
+    form = _format(reporter, action)
 
     def write(record: bytes | memoryview) -> bytes:
         path = form(record)
@@ -179,7 +190,7 @@ def cat(reporter: Reporter, action: Action) -> Handler:
 
 def system(reporter: Reporter, action: Action) -> Handler:
     """``system(command)``: what the command prints."""
-    form = compile_format(action.format, action.layout, reporter.scene)
+    form = _format(reporter, action)
 
     def run(record: bytes | memoryview) -> bytes:
         import subprocess  # only scripts with system() need it

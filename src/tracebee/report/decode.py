@@ -25,8 +25,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from tracebee.report import aggregate, fields, histogram, names
-from tracebee.stacks.text import hexadecimal
+from tracebee.report import aggregate, fields, histogram, names, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,19 +70,7 @@ def _array(t: Type, scene: Scene) -> Callable[[bytes], Any]:
 
 
 def _ksym(_t: Type, scene: Scene) -> Callable[[bytes], Any]:
-    return lambda data: kernel_name(data, scene)
-
-
-def kernel_name(data: bytes, scene: Scene) -> str:
-    """What ``ksym`` prints: the symbol without an offset, or the address."""
-    (address,) = struct.unpack_from("=Q", data)
-    return scene.names.kernel_frame(address).name or hexadecimal(address)
-
-
-def user_name(data: bytes, scene: Scene) -> str:
-    """What ``usym`` prints: the symbol without an offset, or the address."""
-    address, tgid, pid = struct.unpack_from("=QII", data)
-    return scene.names.user_frame(address, tgid, pid).name or hexadecimal(address)
+    return lambda data: resolve.kernel_name(data, scene)
 
 
 def _kstack(t: Type, scene: Scene) -> Callable[[bytes], Any]:
@@ -98,25 +85,6 @@ def _ustack(t: Type, scene: Scene) -> Callable[[bytes], Any]:
     return stack
 
 
-def timestamp(t: Type, scene: Scene) -> Callable[[bytes], str]:
-    """A function from a timestamp value to its text in the format the script gave."""
-    unpack, form, clock = struct.Struct("=Q").unpack_from, scene.strings[t.number], t.name
-    return lambda data: names.strftime(form, scene.clock.wall(unpack(data)[0], clock))
-
-
-def control_group(t: Type, scene: Scene) -> Callable[[bytes], str]:
-    """A function from a control group's id to its path, of hierarchies the script's pattern names."""
-    unpack = struct.Struct("=Q").unpack_from
-    pattern = scene.strings[t.number] if scene.strings else ""
-    return lambda data: names.control_group(unpack(data)[0], pattern)
-
-
-def probe(t: Type, scene: Scene) -> Callable[[bytes], str]:
-    """A function from a probe's index to its name."""
-    number = fields.integer(t)
-    return lambda data: scene.probe(number(data))
-
-
 _DECODERS: dict[str, Callable[[Type, Scene], Callable[[bytes], Any]]] = {
     "none": lambda _t, _s: lambda _data: None,
     "bool": lambda _t, _s: lambda data: data[0] != 0,
@@ -126,13 +94,13 @@ _DECODERS: dict[str, Callable[[Type, Scene], Callable[[bytes], Any]]] = {
     "record": _record,
     "array": _array,
     "ksym": _ksym,
-    "usym": lambda _t, s: lambda data: user_name(data, s),
+    "usym": lambda _t, s: lambda data: resolve.user_name(data, s),
     "kstack": _kstack,
     "ustack": _ustack,
     "inet": lambda _t, _s: names.inet,
     "mac": lambda _t, _s: names.mac,
     "strerror": lambda t, _s: lambda data: names.error(fields.integer(t)(data)),
-    "probe": probe,
-    "timestamp": timestamp,
-    "cgroup_path": control_group,
+    "probe": resolve.probe,
+    "timestamp": resolve.timestamp,
+    "cgroup_path": resolve.control_group,
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.errors import DecodeError
 from tracebee.report import fields
+from tracebee.report.actions import HEADER
 from tracebee.report.values import Style
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from tracebee.lang.types import Type
     from tracebee.report.scene import Scene
-
-HEADER = 8  # bytes before a record's payload (lang.script)
 
 
 class Conversion(NamedTuple):

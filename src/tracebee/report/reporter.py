@@ -6,10 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Protocol
 
 from tracebee.errors import DecodeError
-from tracebee.report import entries
 from tracebee.report.actions import ACTIONS, encode
-from tracebee.report.maps import MapJson, MapText
-from tracebee.report.names import Clock
 from tracebee.report.scene import Scene
 from tracebee.report.values import quote
 from tracebee.stacks.table import StackTable
@@ -19,6 +16,7 @@ if TYPE_CHECKING:
 
     from tracebee.lang.script import MapInfo, Script
     from tracebee.report.actions import Handler
+    from tracebee.report.maps import MapJson, MapText
     from tracebee.report.reader import MapReader, Names
     from tracebee.stacks.table import StackReader
 
@@ -69,8 +67,7 @@ class Reporter:
             StackTable(stacks),
             script.strings,
             script.probe_names,
-            Clock(),
-            script.config.get("str_trunc_trailer", ".."),
+            cut=script.config.get("str_trunc_trailer", ".."),
         )
         self.infos = {info.name: info for info in script.maps}
         self._printers: dict[str, MapText | MapJson] = {}
@@ -166,6 +163,8 @@ class Reporter:
 
     def map_text(self, name: str, top: int, div: int) -> str:
         """What ``print_map`` prints."""
+        from tracebee.report import entries  # many scripts print no map
+
         info = self.infos[name]
         return self.printer(info).render(entries.read(info, self.maps[info.map]), top, div)
 
@@ -173,6 +172,8 @@ class Reporter:
         """The printer of a map, kept from its first use on."""
         printer = self._printers.get(info.name)
         if printer is None:
+            from tracebee.report.maps import MapJson, MapText
+
             printer = (MapJson if self.json else MapText)(info, self.scene)
             self._printers[info.name] = printer
         return printer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracebee.report.names import Clock
 
@@ -14,15 +14,29 @@ if TYPE_CHECKING:
     from tracebee.symbols.frame import Frame
 
 
-class Scene(NamedTuple):
-    """Everything beyond a value's own bytes that it takes to read or print the value."""
+class Scene:
+    """Everything beyond a value's own bytes that it takes to read or print the value.
 
-    names: Names
-    stacks: StackTable
-    strings: Sequence[str] = ()
-    probe_names: Sequence[str] = ()
-    clock: Clock = Clock()
-    cut: str = ".."  # goes behind a string that was cut off (config str_trunc_trailer)
+    :param cut: goes behind a string that was cut off (config str_trunc_trailer).
+    """
+
+    __slots__ = ("clock", "cut", "names", "probe_names", "stacks", "strings")
+
+    def __init__(
+        self,
+        names: Names,
+        stacks: StackTable,
+        strings: Sequence[str] = (),
+        probe_names: Sequence[str] = (),
+        clock: Clock | None = None,
+        cut: str = "..",
+    ) -> None:
+        self.names = names
+        self.stacks = stacks
+        self.strings = strings
+        self.probe_names = probe_names
+        self.clock = Clock() if clock is None else clock
+        self.cut = cut
 
     def kernel_stack(self, stack_id: int, limit: int) -> list[Frame]:
         """A kernel stack with its symbols, innermost first."""

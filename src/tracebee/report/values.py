@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from tracebee.report import decode, fields, names
+from tracebee.report import fields, names, resolve
 from tracebee.stacks.text import render
 
 if TYPE_CHECKING:
@@ -121,14 +121,14 @@ _WRITERS: dict[str, Callable[[Style, Type], Writer]] = {
     "enum": Style.enum,
     "kstack": Style.kstack,
     "ustack": Style.ustack,
-    "ksym": lambda s, _t: lambda data: decode.kernel_name(data, s.scene),
-    "usym": lambda s, _t: lambda data: decode.user_name(data, s.scene),
+    "ksym": lambda s, _t: lambda data: resolve.kernel_name(data, s.scene),
+    "usym": lambda s, _t: lambda data: resolve.user_name(data, s.scene),
     "inet": lambda _s, _t: names.inet,
     "mac": lambda _s, _t: names.mac,
     "username": _user,
-    "probe": lambda s, t: decode.probe(t, s.scene),
-    "timestamp": lambda s, t: decode.timestamp(t, s.scene),
-    "cgroup_path": lambda s, t: decode.control_group(t, s.scene),
+    "probe": lambda s, t: resolve.probe(t, s.scene),
+    "timestamp": lambda s, t: resolve.timestamp(t, s.scene),
+    "cgroup_path": lambda s, t: resolve.control_group(t, s.scene),
     "strerror": _error,
 }
 

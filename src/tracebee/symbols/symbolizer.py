@@ -6,13 +6,11 @@ import time
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from tracebee.kernel.kallsyms import Kallsyms
-from tracebee.symbols import perfmap, procmaps
-from tracebee.symbols.demangle import demangle
 from tracebee.symbols.frame import Frame
-from tracebee.symbols.image import Image, open_image
 
 if TYPE_CHECKING:
+    from tracebee.kernel.kallsyms import Kallsyms
+    from tracebee.symbols.image import Image
     from tracebee.symbols.perfmap import PerfMap
     from tracebee.symbols.procmaps import Mapping
 
@@ -21,7 +19,7 @@ _RETRY = 0.1  # seconds between two readings of a process's map for addresses ou
 
 
 class Symbolizer:
-    """Resolves and remembers. Nothing is read before the first question.
+    """Resolves and remembers. Nothing is read, and no reader imported, before the first question.
 
     :param demangled: C++ and Rust names as written in their source.
     """
@@ -58,8 +56,11 @@ class Symbolizer:
 
     def see(self, tgid: int) -> None:
         """Remember a process's memory map now, so that its addresses can be named after its end."""
-        if tgid not in self._processes:
+        known = self._processes.get(tgid)
+        if known is None:
             self._processes[tgid] = _Process(tgid)
+        else:
+            known.read()
 
     def forget(self, tgid: int) -> None:
         """Drop what is known of a process: it ran another program, or its number is used again."""
@@ -71,6 +72,8 @@ class Symbolizer:
         if address < 1 << 63:
             return Frame(address)
         if self._kallsyms is None:
+            from tracebee.kernel.kallsyms import Kallsyms
+
             try:
                 self._kallsyms = Kallsyms()
             except OSError:
@@ -96,12 +99,16 @@ class Symbolizer:
             found = None if image is None else image.resolve(address - mapping.start + mapping.offset)
         if found is None:
             return Frame(address, module=mapping.path)
+        from tracebee.symbols.demangle import demangle
+
         name, offset = found
         return Frame(address, demangle(name) if self._demangled else name, offset, mapping.path)
 
     def _image(self, mapping: Mapping, tgid: int) -> Image | None:
         key = (mapping.path, mapping.inode)
         if key not in self._images:
+            from tracebee.symbols.image import open_image
+
             self._images[key] = open_image(mapping, tgid)
         return self._images[key]
 
@@ -116,13 +123,13 @@ class _Process:
         self._read_at = 0.0
         self._jitted: PerfMap | None = None
         self._jitted_at = 0.0
-        self._read()
+        self.read()
 
     def mapping(self, address: int) -> Mapping | None:
         """The executable mapping of an address; the map is read again when it has none."""
         found = self._find(address)
         if found is None and time.monotonic() - self._read_at > _RETRY:
-            self._read()
+            self.read()
             found = self._find(address)
         return found
 
@@ -130,6 +137,8 @@ class _Process:
         """The functions its JIT compiler names, read again when the address is not among them."""
         known = self._jitted
         if known is None or (known.resolve(address) is None and time.monotonic() - self._jitted_at > _RETRY):
+            from tracebee.symbols import perfmap
+
             self._jitted = perfmap.read(self.tgid) or known
             self._jitted_at = time.monotonic()
         return self._jitted
@@ -140,7 +149,10 @@ class _Process:
             return self._mappings[at]
         return None
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read the map as it is now."""
+        from tracebee.symbols import procmaps
+
         self._read_at = time.monotonic()
         mappings = procmaps.read(self.tgid)
         # An empty map is that of a process about to go: what was seen before says more.
