@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.api.compiling import compile_text
 from tracebee.api.maps import Maps
+from tracebee.api.names import LazyNames
 from tracebee.engine.run import Events
 from tracebee.engine.select import make_engine
 from tracebee.report.decode import decoder
@@ -16,7 +17,6 @@ from tracebee.report.fields import member
 from tracebee.report.printf import HEADER
 from tracebee.report.reporter import Reporter
 from tracebee.source import Source
-from tracebee.symbols.symbolizer import Symbolizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,11 +118,13 @@ class Script:
         """
         try:
             self._engine.load(self._script)
+            names = LazyNames()
+            self._watcher = names.watcher(self._script)
             self._reporter = Reporter(
                 self._script,
                 self._engine.maps,
                 self._engine.stacks,
-                Symbolizer(),
+                names,
                 out=self._out,
                 err=self._out,
             )
@@ -133,6 +135,7 @@ class Script:
             self._engine.attach(lambda _made: None)
             if self._command is not None:
                 self._command.start()
+            self._look()
         except BaseException:
             self.close()
             raise
@@ -142,6 +145,11 @@ class Script:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _look(self) -> None:
+        pid = self._command.pid if self._command is not None else self._pid
+        if pid is not None and self._watcher is not None:
+            self._watcher(pid)
 
     def close(self) -> None:
         """Detach, unload, end the command; maps can no longer be read."""
@@ -189,6 +197,7 @@ class Script:
                 yield from map(self._event, self._events.take())
                 return
             self._events.wait(left)
+            self._look()
 
     def _event(self, record: bytes) -> Event:
         number = int.from_bytes(record[:4], sys.byteorder)

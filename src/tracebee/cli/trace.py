@@ -124,23 +124,25 @@ class _Tracing:
             print(finding.render(self.source), file=sys.stderr)
 
     def _report(self, engine: Engine, script: Script, command: Command | None) -> int:
+        from tracebee.api.names import LazyNames
         from tracebee.engine.run import run
         from tracebee.report.reporter import Reporter
-        from tracebee.symbols.symbolizer import Symbolizer
 
+        names = LazyNames(demangled=bool(script.config.get("cpp_demangle", True)))
         out = self._output()
         reporter = Reporter(
             script,
             engine.maps,
             engine.stacks,
-            Symbolizer(demangled=bool(script.config.get("cpp_demangle", True))),
+            names,
             out=out,
             err=sys.stderr.buffer,
             json=_choice(self.arguments, "format", ("text", "json")) == "json",
             buffering=_choice(self.arguments, "buffering", ("line", "full", "none")),
         )
         try:
-            return run(engine, reporter, command=command, pid=self.pid)
+            look = names.watcher(script)
+            return run(engine, reporter, command=command, pid=self.pid, look=look)
         finally:
             reporter.flush()
             if out is not sys.stdout.buffer:

@@ -15,6 +15,7 @@ from tracebee.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_TRIES = 200  # looks at a new program's memory map, some tens of microseconds each
 _GRACE = 100  # times 10 ms for a command to end after SIGTERM
 
 
@@ -66,6 +67,22 @@ class Command:
         failure = os.read(self._failure, 16)
         if failure:
             raise UsageError(f"cannot run '{self.path}': {os.strerror(int(failure))}")
+        self._wait_until_mapped()
+
+    def _wait_until_mapped(self) -> None:
+        # The kernel closes our pipe a little before it maps the program. Whoever wants to know what the
+        # process's addresses mean must see that map, and a short process may be gone in a millisecond.
+        for _ in range(_TRIES):
+            try:
+                program = os.readlink(f"/proc/{self.pid}/exe")
+                with open(f"/proc/{self.pid}/maps") as maps:
+                    if program in maps.read():
+                        return
+            except OSError:
+                return
+            if self.reap() is not None:
+                return
+            os.sched_yield()
 
     def reap(self) -> int | None:
         """Its wait status if it has ended, else None."""

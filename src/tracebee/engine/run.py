@@ -11,12 +11,15 @@ from tracebee.engine.signals import STOPPING, Signals
 from tracebee.probes.session import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tracebee.engine.api import Engine
     from tracebee.engine.command import Command
 
 _LOSS_CHECK = 1.0  # seconds between looks at the loss counters while events come
+# Seconds after its start at which the traced process's memory map is looked at: once it has mapped its
+# program, once the libraries are there, and once more for what it loads later.
+_LOOKS = (0.002, 0.02, 0.2, 2.0)
 
 
 class Sink(Protocol):
@@ -38,7 +41,14 @@ class Sink(Protocol):
         """Print all maps as they are now."""
 
 
-def run(engine: Engine, sink: Sink, *, command: Command | None = None, pid: int | None = None) -> int:
+def run(
+    engine: Engine,
+    sink: Sink,
+    *,
+    command: Command | None = None,
+    pid: int | None = None,
+    look: Callable[[int], None] | None = None,
+) -> int:
     """Run a loaded script until it exits, a signal comes, or the traced process ends.
 
     The engine is left open, so that its maps can still be read.
@@ -46,11 +56,13 @@ def run(engine: Engine, sink: Sink, *, command: Command | None = None, pid: int 
     :returns: the exit code: what the script gave to ``exit()``, else 0.
     :param command: the held process of ``-c``, let go once everything is attached.
     :param pid: the process of ``-p``, whose end ends the tracing.
+    :param look: called with the traced process's id early in its life, to remember what its addresses
+        mean: it may be gone when they are printed.
     """
     events = Events(engine, command, pid)
     try:
         with Signals() as signals:
-            return _Run(engine, sink, signals, command, events).run()
+            return _Run(engine, sink, signals, command, pid, events, look).run()
     finally:
         events.close()
 
@@ -103,13 +115,22 @@ class Events:
 
 class _Run:
     def __init__(
-        self, engine: Engine, sink: Sink, signals: Signals, command: Command | None, events: Events
+        self,
+        engine: Engine,
+        sink: Sink,
+        signals: Signals,
+        command: Command | None,
+        pid: int | None,
+        events: Events,
+        look: Callable[[int], None] | None,
     ) -> None:
         self.engine = engine
         self.sink = sink
         self.signals = signals
         self.command = command
         self.events = events
+        self.traced = command.pid if command is not None else pid
+        self.look = look
         self.code: int | None = None
         self.stopping = False
         self.said_lost = 0
@@ -158,14 +179,24 @@ class _Run:
 
     def _trace(self) -> None:
         self.events.also(self.signals.fileno())
+        looks = list(_LOOKS)
+        self._look()
         next_check = time.monotonic() + _LOSS_CHECK
         while self.code is None and not self.stopping and not self.events.ended:
-            self.events.wait()
+            if self.look is None or self.traced is None or not looks:
+                self.events.wait()
+            else:
+                self.events.wait(looks.pop(0))
+                self._look()
             self._signalled()
             self._drain()
             if time.monotonic() > next_check:
                 self._say_lost()
                 next_check = time.monotonic() + _LOSS_CHECK
+
+    def _look(self) -> None:
+        if self.look is not None and self.traced is not None:
+            self.look(self.traced)
 
     def _drain(self) -> None:
         while self.code is None:
