@@ -49,7 +49,11 @@ class _Tracing:
     def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
         self.quiet = arguments.flag("quiet")
-        self.source = _with_includes(read_source(arguments), arguments.many("include"))
+        self.built = _built_script(arguments.script)
+        if self.built is not None:
+            self.source = Source(str(self.built.config.get("source", arguments.script)), "")
+        else:
+            self.source = _with_includes(read_source(arguments), arguments.many("include"))
         self.pid = _pid(arguments.text("pid"))
         if self.pid is not None and arguments.text("command") is not None:
             raise UsageError("-p and -c exclude each other: each names the process to trace")
@@ -103,6 +107,8 @@ class _Tracing:
     def _compile(
         self, command: Command | None, after_pass: Callable[[str, Function], None] | None = None
     ) -> Script:
+        if self.built is not None:
+            return self.built
         from tracebee.api.compiling import compile_text
 
         return compile_text(
@@ -174,6 +180,22 @@ def read_source(arguments: Arguments) -> Source:
 
         return find_tool(name)
     raise UsageError(f"there is no script '{name}'")
+
+
+def _built_script(path: str | None) -> Script | None:
+    """The script inside an object file that ``tracebee build`` wrote; None when the file is no ELF file.
+
+    :raises DecodeError: it is one, but not of a script.
+    """
+    if path is None or not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        if file.read(4) != b"\x7fELF":
+            return None
+    from tracebee.lang.portable import from_object
+    from tracebee.obj.elf_reader import read_object
+
+    return from_object(read_object(path))
 
 
 def _with_includes(source: Source, headers: Sequence[str]) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from tracebee.ir.compile import compile_module
@@ -16,7 +15,6 @@ from tracebee.lang.script import (
     STACKS_MORE,
     stacks_name,
 )
-from tracebee.lang.types import Type
 from tracebee.lang.unit import Unit, is_aggregation, map_name
 from tracebee.obj.model import MapDef, Object, ProgramDef
 from tracebee.uapi import (
@@ -61,7 +59,9 @@ def assemble(unit: Unit, analyser: Analyser, programs: Sequence[tuple[Function, 
     by_name = {f.name: f for f in compiled.functions}
     entries = {function.name for function, _ in programs}
     maps = [_script_map(state, options.config["max_map_keys"]) for state in _stored(analyser)]
-    maps += _own_maps(unit, compiled.scratch_size, compiled.scratch_entries, options.config.get("perf_rb_pages"))
+    maps += _own_maps(
+        unit, compiled.scratch_size, compiled.scratch_entries, options.config.get("perf_rb_pages")
+    )
     return Object(
         _object_name(unit.source.name),
         str(options.config["license"]),
@@ -135,7 +135,8 @@ def _own_maps(unit: Unit, scratch_size: int, scratch_entries: int, buffer_pages:
     if unit.actions:
         maps.append(MapDef(EVENTS, BPF_MAP_TYPE_RINGBUF, 0, 0, _buffer_size(unit, buffer_pages)))
     if unit.lost:
-        maps.append(MapDef(LOST, BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, len(unit.lost)))
+        size = 8 * len(unit.lost)
+        maps.append(MapDef(LOST, BPF_MAP_TYPE_ARRAY, 4, size, 1, BPF_F_MMAPABLE, contents=bytes(size)))
     maps += [
         MapDef(stacks_name(frames), BPF_MAP_TYPE_STACK_TRACE, 4, 8 * min(frames, MAX_FRAMES), _STACKS)
         for frames in sorted(unit.frames)
@@ -155,11 +156,3 @@ def _own_maps(unit: Unit, scratch_size: int, scratch_entries: int, buffer_pages:
     if scratch_entries:
         maps.append(MapDef(SCRATCH, BPF_MAP_TYPE_PERCPU_ARRAY, 4, scratch_size, scratch_entries))
     return maps
-
-
-def describe(script_parts: dict[str, object]) -> bytes:
-    """What an object file keeps of a script besides the object, as JSON."""
-    return json.dumps(script_parts, separators=(",", ":")).encode()
-
-
-__all__ = ["Type", "assemble", "describe"]

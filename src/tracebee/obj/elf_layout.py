@@ -33,6 +33,7 @@ R_BPF_64_32 = 10
 
 DATA_PREFIXES = (".rodata", ".data", ".bss")
 STRUCT_OPS_SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
+METADATA_SECTION = ".tracebee"  # what a script prints: lang.script, as JSON
 MAPS, LEGACY_MAPS, KCONFIG, KSYMS = ".maps", "maps", ".kconfig", ".ksyms"
 
 

@@ -12,7 +12,13 @@ from tracebee.elf.file import ElfFile
 from tracebee.errors import DecodeError
 from tracebee.obj.btf_fixup import BtfFixup
 from tracebee.obj.code_section import TEXT, CodeReader, Place
-from tracebee.obj.elf_layout import KCONFIG, STRUCT_OPS_SECTIONS, ElfLayout, datasec_variables
+from tracebee.obj.elf_layout import (
+    KCONFIG,
+    METADATA_SECTION,
+    STRUCT_OPS_SECTIONS,
+    ElfLayout,
+    datasec_variables,
+)
 from tracebee.obj.externs import read_externs
 from tracebee.obj.map_section import PlacedMap, read_maps
 from tracebee.obj.model import MapDef, Object, ProgramDef, StructOps, Variable
@@ -22,8 +28,6 @@ if TYPE_CHECKING:
     from tracebee.btf.ext import SectionInfo
     from tracebee.elf.file import Section
     from tracebee.obj.model import Function
-
-METADATA_SECTION = ".tracebee"
 
 
 def read_object(path: str, data: bytes | None = None) -> Object:
