@@ -48,7 +48,10 @@ class Case(NamedTuple):
     @property
     def groups(self) -> frozenset[str]:
         """The conformance groups of the program's instructions."""
-        rows = [find(insn) for insn in decode(self.code)]
+        try:
+            rows = [find(insn) for insn in decode(self.code)]
+        except DecodeError:
+            return frozenset()
         return frozenset(row.group for row in rows if row is not None)
 
 
@@ -117,6 +120,20 @@ def interpret(code: bytes, memory: bytes) -> int:
     machine = Machine(Program(insns), memory=space)
     machine.start(region.base if region else 0, len(memory), packet=memory)
     return machine.run()
+
+
+def run_native(code: bytes, memory: bytes) -> int:
+    """The JIT as an Engine: machine code, which nothing stops from going wrong.
+
+    :raises UnsupportedError: there is no compiler for this machine.
+    """
+    from tracebee.vm.jit import NativeProgram, compile_program
+
+    buffer = bytearray(memory or 1)
+    region = Region("memory", buffer)
+    address = region.base if memory else 0
+    with NativeProgram(compile_program(Program(decode(code)))) as program:
+        return program.run(address, len(memory), packet=(region.base, len(memory)))
 
 
 _SOCKET_FILTER, _XDP = 1, 6

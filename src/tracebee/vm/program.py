@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tracebee.errors import ProgramFaultError, SymbolError
@@ -10,9 +10,12 @@ from tracebee.isa import insn as isa
 from tracebee.isa.disasm import format_insn
 from tracebee.isa.insn import Insn
 from tracebee.isa.opcodes import find
+from tracebee.obj.image import build_image
+from tracebee.obj.model import RelocKind
+from tracebee.vm.semantics import signed
 
 if TYPE_CHECKING:
-    from tracebee.obj.model import Function, Object, Reloc
+    from tracebee.obj.model import Object, ProgramDef, Reloc
 
 MAX_INSNS = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS: what the kernel takes from the privileged
 
@@ -67,7 +70,7 @@ def targets(insn: Insn, slot: int) -> tuple[int, ...]:
     """Slots an instruction may jump to or names as a function, besides the one after it."""
     klass, op = insn.opcode & 7, insn.opcode & 0xF0
     if insn.is_wide and insn.src == isa.BPF_PSEUDO_FUNC:
-        return (slot + 1 + _signed32(insn.imm),)
+        return (slot + 1 + signed(insn.imm, 32),)
     if klass not in (isa.BPF_JMP, isa.BPF_JMP32) or op == isa.BPF_EXIT:
         return ()
     if op == isa.BPF_CALL:
@@ -79,74 +82,47 @@ def targets(insn: Insn, slot: int) -> tuple[int, ...]:
     return (slot + 1 + insn.off,)
 
 
-def _signed32(value: int) -> int:
-    return (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
-
-
 def link(
-    obj: Object, name: str, addresses: Mapping[str, int], kfuncs: Mapping[str, int] | None = None
+    obj: Object,
+    program: ProgramDef,
+    addresses: Mapping[str, int],
+    *,
+    kfuncs: Mapping[str, int] | None = None,
+    core: Callable[[Insn, Reloc], Insn] | None = None,
 ) -> Program:
     """Lay a program of an object and the functions it reaches end to end, and fill in what it names.
 
     :param addresses: of each map by name: its own address for helpers; a data section's address is
         found as ``name + '[0]'``, the address of its value.
     :param kfuncs: number of each kernel function the VM offers, by name.
+    :param core: resolves a CO-RE relocation, where there are kernel types to resolve it with.
     :raises SymbolError: a map or function that is not there, or a relocation only a kernel can resolve.
     :raises ProgramFaultError: as ``Program``.
     """
-    program = next((p for p in obj.programs if p.name == name), None)
-    if program is None:
-        raise SymbolError(f"no program named '{name}' in {obj.name}", [p.name for p in obj.programs])
-    library = {f.name: f for f in obj.functions}
-    order = _reachable(program.function, library)
-    starts: dict[str, int] = {}
-    slot = 0
-    for function in order:
-        starts[function.name] = slot
-        slot += sum(insn.slots for insn in function.insns)
-    out: list[Insn] = []
-    slot = 0
-    for function in order:
-        relocs = {reloc.at: reloc for reloc in function.relocs}
-        for at, insn in enumerate(function.insns):
-            reloc = relocs.get(at)
-            out.append(_resolve(insn, reloc, slot, starts, addresses, kfuncs or {}) if reloc else insn)
-            slot += insn.slots
-    return Program(out, {start: name for name, start in starts.items()})
-
-
-def _reachable(entry: Function, library: Mapping[str, Function]) -> list[Function]:
-    order, seen = [entry], {entry.name}
-    for function in order:
-        for reloc in function.relocs:
-            if reloc.kind in ("call", "func") and reloc.symbol not in seen:
-                if reloc.symbol not in library:
-                    raise SymbolError(f"no function named '{reloc.symbol}'", list(library))
-                seen.add(reloc.symbol)
-                order.append(library[reloc.symbol])
-    return order
+    image = build_image(obj, program)
+    insns = image.insns
+    for reloc in image.relocs:
+        insns[reloc.at] = _resolve(insns[reloc.at], reloc, addresses, kfuncs or {}, core)
+    return Program(insns, {start: function.name for start, function in image.functions})
 
 
 def _resolve(
     insn: Insn,
     reloc: Reloc,
-    slot: int,
-    starts: Mapping[str, int],
     addresses: Mapping[str, int],
     kfuncs: Mapping[str, int],
+    core: Callable[[Insn, Reloc], Insn] | None,
 ) -> Insn:
     kind, symbol = reloc.kind, reloc.symbol
-    if kind == "call":
-        return insn._replace(src=isa.BPF_PSEUDO_CALL, imm=starts[symbol] - slot - 1)
-    if kind == "func":
-        return insn._replace(src=isa.BPF_PSEUDO_FUNC, imm=starts[symbol] - slot - 1 & 0xFFFFFFFF)
-    if kind in ("map", "data"):
-        key = symbol if kind == "map" else f"{symbol}[0]"
+    if kind in (RelocKind.MAP, RelocKind.DATA):
+        key = symbol if kind == RelocKind.MAP else f"{symbol}[0]"
         if key not in addresses:
             raise SymbolError(f"no map named '{symbol}'", list(addresses))
         return insn._replace(src=0, imm=addresses[key] + reloc.addend)
-    if kind == "kfunc" and symbol in kfuncs:
-        return insn._replace(src=isa.BPF_PSEUDO_KFUNC_CALL, imm=kfuncs[symbol])
+    if kind == RelocKind.KFUNC and symbol in kfuncs:
+        return insn._replace(src=isa.BPF_PSEUDO_KFUNC_CALL, off=0, imm=kfuncs[symbol])
+    if kind == RelocKind.CORE and core is not None:
+        return core(insn, reloc)
     if reloc.weak:
         return insn._replace(imm=0, src=0)
     raise SymbolError(f"'{symbol}' ({kind}) is known to a kernel only", hint="run the program in the kernel")

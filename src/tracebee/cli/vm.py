@@ -1,0 +1,257 @@
+"""``tracebee vm``: run BPF programs in user space."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tracebee.errors import ProgramFaultError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.vm.context import Context
+    from tracebee.vm.interpreter import Machine
+    from tracebee.vm.session import Vm
+
+USAGE = """\
+usage: tracebee vm run [OPTIONS] FILE      run a program and print r0
+       tracebee vm step [OPTIONS] FILE     run it as in a debugger
+       tracebee vm conformance [OPTIONS] FILE|DIRECTORY ...
+       tracebee vm plugin ...              the conformance suite's plugin protocol
+
+FILE is a BPF ELF object, or assembler text (.asm, .bpf-asm; - for standard input).
+
+options of run and step:
+  --program NAME    which program, where the file has several
+  --ctx HEX         bytes of the context
+  --packet HEX      the packet of a packet program
+  --trace           print every instruction and what it changed
+  --unchecked       do not refuse reads of what nobody wrote
+  --limit N         instructions to run before giving up (1000000)
+options of conformance:
+  --interpreter | --jit | --kernel
+"""
+
+
+class _Options:
+    def __init__(self, arguments: list[str]) -> None:
+        self.files: list[str] = []
+        self.flags: set[str] = set()
+        self.values: dict[str, str] = {}
+        while arguments:
+            argument = arguments.pop(0)
+            if argument in ("--program", "--ctx", "--packet", "--limit"):
+                if not arguments:
+                    raise UsageError(f"{argument} needs a value", hint="see tracebee vm --help")
+                self.values[argument] = arguments.pop(0)
+            elif argument in ("--trace", "--unchecked", "--interpreter", "--jit", "--kernel"):
+                self.flags.add(argument)
+            elif argument.startswith("-") and argument != "-":
+                raise UsageError(f"unknown option {argument}", hint="see tracebee vm --help")
+            else:
+                self.files.append(argument)
+
+    def hex(self, name: str) -> bytes | None:
+        """An option's bytes, None when it was not given."""
+        if name not in self.values:
+            return None
+        try:
+            return bytes.fromhex(self.values[name])
+        except ValueError as error:
+            raise UsageError(f"{name} takes bytes in hexadecimal: {error}") from error
+
+    def limit(self) -> int:
+        """Instructions to run."""
+        text = self.values.get("--limit", "1000000")
+        if not text.isdigit():
+            raise UsageError(f"--limit takes a number, not '{text}'")
+        return int(text)
+
+
+def run(argv: list[str]) -> int:
+    """Run ``tracebee vm`` with its arguments.
+
+    :raises TracebeeError: whatever went wrong.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if argv else 1
+    command, rest = argv[0], argv[1:]
+    if command == "plugin":
+        from tracebee.vm.plugin import main
+
+        return main(rest)
+    commands: dict[str, Callable[[_Options], int]] = {
+        "run": _run,
+        "step": _step,
+        "conformance": _conformance,
+    }
+    if command not in commands:
+        raise UsageError(f"unknown command 'vm {command}'", hint="see tracebee vm --help")
+    return commands[command](_Options(rest))
+
+
+def _open(options: _Options) -> Vm:
+    from tracebee.vm.session import Vm
+
+    if len(options.files) != 1:
+        raise UsageError("name one file", hint="see tracebee vm --help")
+    path = options.files[0]
+    if path == "-" or path.endswith(("asm", ".s")):
+        from tracebee.vm.assembly import read_assembly
+
+        if path == "-":
+            return Vm(read_assembly(sys.stdin.read(), "stdin"))
+        with open(path) as file:
+            return Vm(read_assembly(file.read(), path))
+    from tracebee.obj.elf_reader import read_object
+
+    return Vm(read_object(path))
+
+
+def _machine(vm: Vm, options: _Options) -> tuple[Machine, Context]:
+    return vm.machine(
+        options.values.get("--program"),
+        context=options.hex("--ctx") or b"",
+        packet=options.hex("--packet"),
+        checked="--unchecked" not in options.flags,
+        limit=options.limit(),
+    )
+
+
+def _run(options: _Options) -> int:
+    with _open(options) as vm:
+        machine, _ = _machine(vm, options)
+        try:
+            if "--trace" in options.flags:
+                for step in machine.trace():
+                    print(step)
+            value = machine.run()
+        except ProgramFaultError as fault:
+            raise _placed(vm, machine, fault) from fault
+        _print_output(vm)
+        print(f"r0 = {value:#x} ({machine.count} instructions)")
+    return 0
+
+
+def _placed(vm: Vm, machine: Machine, fault: ProgramFaultError) -> ProgramFaultError:
+    """The fault with the instruction it happened at in its message."""
+    from tracebee.isa.disasm import format_insn
+
+    slots = machine.program.slots
+    insn = slots[fault.slot] if fault.slot is not None and fault.slot < len(slots) else None
+    where = f"{fault.slot}: {format_insn(insn)}: " if insn is not None else ""
+    _print_output(vm)
+    return ProgramFaultError(f"{where}{fault.message}", slot=fault.slot, address=fault.address)
+
+
+def _print_output(vm: Vm) -> None:
+    for line in vm.environment.output:
+        print(line.rstrip("\n"))
+    vm.environment.output.clear()
+
+
+HELP = "s[tep] [N], c[ontinue], u[ntil] SLOT, r[egisters], x ADDRESS|rN [BYTES], l[ist], q[uit]"
+
+
+def _step(options: _Options) -> int:
+    with _open(options) as vm:
+        machine, _ = _machine(vm, options)
+        print(HELP)
+        _show(machine)
+        while True:
+            try:
+                line = input("(vm) ").split()
+            except EOFError:
+                return 0
+            if line and line[0] in ("q", "quit"):
+                return 0
+            try:
+                _command(machine, line or ["s"])
+            except ProgramFaultError as fault:
+                print(f"fault: {fault.message}")
+            if machine.finished:
+                _print_output(vm)
+                print(f"r0 = {machine.regs[0]:#x} ({machine.count} instructions)")
+                return 0
+
+
+def _command(machine: Machine, line: list[str]) -> None:
+    name, arguments = line[0][0], line[1:]
+    numbers = [int(a, 0) for a in arguments if a.removeprefix("0x").isalnum() and a[0].isdigit()]
+    if name == "s":
+        for _ in range(numbers[0] if numbers else 1):
+            if not machine.finished:
+                print(machine.step())
+    elif name == "c":
+        machine.run()
+    elif name == "u" and numbers:
+        while not machine.finished and machine.slot != numbers[0]:
+            machine.advance()
+    elif name == "r":
+        for number, value in enumerate(machine.regs):
+            print(f"r{number:<2} = {'(unwritten)' if value is None else hex(value)}")
+    elif name == "x" and arguments:
+        is_register = arguments[0][0] == "r" and arguments[0][1:].isdigit()
+        address = machine.regs[int(arguments[0][1:])] if is_register else int(arguments[0], 0)
+        size = int(arguments[1], 0) if len(arguments) > 1 else 16
+        print(machine.memory.read(address, size).hex(" "))
+    elif name != "l":
+        print(HELP)
+        return
+    if not machine.finished:
+        _show(machine, around=4 if name == "l" else 0)
+
+
+def _show(machine: Machine, around: int = 0) -> None:
+    from tracebee.isa.disasm import format_insn
+
+    for slot in range(
+        max(0, machine.slot - around), min(len(machine.program.slots), machine.slot + around + 1)
+    ):
+        insn = machine.program.slots[slot]
+        if insn is not None:
+            mark = "->" if slot == machine.slot else "  "
+            print(f"{mark}{slot:4}: ({insn.opcode:02x}) {format_insn(insn)}")
+
+
+def _conformance(options: _Options) -> int:
+    import os
+
+    from tracebee.vm.conformance import check, interpret, parse, run_in_kernel, run_native
+
+    engine = interpret
+    if "--jit" in options.flags:
+        engine = run_native
+    elif "--kernel" in options.flags:
+        engine = run_in_kernel
+    paths = [
+        path
+        for name in options.files
+        for path in (
+            sorted(os.path.join(name, f) for f in os.listdir(name) if f.endswith(".data"))
+            if os.path.isdir(name)
+            else [name]
+        )
+    ]
+    if not paths:
+        raise UsageError("name case files or a directory of them", hint="see tracebee vm --help")
+    groups: dict[str, list[int]] = {}
+    failed = 0
+    for path in paths:
+        with open(path) as file:
+            case = parse(file.read(), os.path.basename(path))
+        verdict = check(case, engine)
+        for group in case.groups:
+            counts = groups.setdefault(group, [0, 0])
+            counts[not verdict.passed] += 1
+        if not verdict.passed:
+            failed += 1
+            got = verdict.error if verdict.value is None else hex(verdict.value)
+            wanted = "an error" if case.result is None else hex(case.result)
+            print(f"{path}: expected {wanted}, got {got}")
+    for group, (good, bad) in sorted(groups.items()):
+        print(f"{group:10} {good:5} passed {bad:5} failed")
+    print(f"{len(paths) - failed} of {len(paths)} cases passed")
+    return 1 if failed else 0
