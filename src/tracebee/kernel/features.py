@@ -211,6 +211,24 @@ def _batch() -> bool:
     return try_bpf(uapi.BPF_MAP_LOOKUP_BATCH, MAP_BATCH.pack(map_fd=0x7FFFFFFF)) == _EBADF
 
 
+def _code(text: str) -> Callable[[], bool]:
+    """Whether the verifier takes a program, in the kernel's notation, that uses an instruction."""
+
+    def probe() -> bool:
+        from tracebee.isa.asm import assemble
+        from tracebee.isa.codec import encode
+
+        return try_program(uapi.BPF_PROG_TYPE_SOCKET_FILTER, encode(assemble(text)))[0] == 0
+
+    return probe
+
+
+def _large_programs() -> bool:
+    from tracebee.kernel.limits import program_length
+
+    return (program_length() or 0) > 4096
+
+
 FEATURES: tuple[Feature, ...] = (
     Feature(
         "btf",
@@ -299,6 +317,31 @@ FEATURES: tuple[Feature, ...] = (
     Feature("open_coded_iter", "6.4", "loops without a callback", _kernel_type("bpf_iter_num_new")),
     Feature("dynptr", "5.19", "memory of a size known only at run time", _helper("dynptr_from_mem")),
     Feature("stream", "6.17", "programs that print to their own stream", _kernel_type("bpf_stream_stage")),
+    Feature("large_programs", "5.2", "programs of more than 4,096 instructions", _large_programs),
+    Feature(
+        "bounded_loops",
+        "5.3",
+        "loops that the verifier can follow to their end",
+        _code("r0 = 0\nagain:\nr0 += 1\nif r0 < 10 goto again\nr0 = 0\nexit"),
+    ),
+    Feature("isa_v2", "4.14", "jumps on less-than", _code("r0 = 0\nif r0 < 1 goto pc+0\nexit")),
+    Feature("isa_v3", "5.1", "32-bit jumps", _code("r0 = 0\nif w0 < 1 goto pc+0\nexit")),
+    Feature(
+        "isa_v4", "6.6", "signed division and loads, byte swaps, long jumps", _code("r0 = 0\nr0 s/= 3\nexit")
+    ),
+    Feature(
+        "atomics",
+        "5.12",
+        "atomic exchange, compare and fetch",
+        _code("r0 = 0\n*(u64 *)(r10 -8) = r0\nr0 = atomic64_xchg((u64 *)(r10 -8), r0)\nr0 = 0\nexit"),
+    ),
+    Feature(
+        "load_acquire",
+        "6.15",
+        "loads and stores that order memory",
+        _code("r0 = 0\n*(u64 *)(r10 -8) = r0\nr0 = load_acquire((u64 *)(r10 -8))\nr0 = 0\nexit"),
+    ),
+    Feature("may_goto", "6.9", "loops bounded by a budget", _code("may_goto pc+0\nr0 = 0\nexit")),
 )
 
 _BY_NAME = {feature.name: feature for feature in FEATURES}

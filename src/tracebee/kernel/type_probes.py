@@ -150,16 +150,31 @@ def has_helper(program_type: int, helper: int) -> bool:
     :raises PrivilegeError: this process may not find out.
     """
     call = encode([Insn(BPF_JMP | BPF_CALL, imm=helper), Insn(BPF_JMP | BPF_EXIT)])
-    needs = _PROGRAMS.get(program_type, {})
-    if "log" in needs:
+    target: dict[str, int] = {}
+    if program_type == uapi.BPF_PROG_TYPE_TRACING:
+        target = _tracepoint()
+    if "log" in _PROGRAMS.get(program_type, {}) and not target:
         return False  # such a program cannot be loaded without a real target
-    result, log = try_program(program_type, call)
+    result, log = try_program(program_type, call, **target)
     if result >= 0:
         return True
     if not log:
         _refuse_to_guess(uapi.BPF_PROG_LOAD, result)
         return False
     return not any(text in log for text in _NO_HELPER)
+
+
+@cache
+def _tracepoint() -> dict[str, int]:
+    """A target for tracing programs that every kernel with BTF has."""
+    from tracebee.btf.opening import open_vmlinux
+    from tracebee.errors import TracebeeError
+
+    try:
+        found = open_vmlinux().find_all("btf_trace_sys_enter")
+    except TracebeeError:
+        return {}
+    return {"attach_btf_id": found[0]} if found else {}
 
 
 def try_program(number: int, code: bytes, **more: int) -> tuple[int, str]:
