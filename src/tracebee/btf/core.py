@@ -121,13 +121,23 @@ class Resolver:
         :raises DecodeError: the relocation does not fit its own types.
         :raises UnsupportedError: candidates disagree, or a field is too wide to be read at once.
         """
+        local, found = self._match(reloc)
+        if reloc.kind == ck.BPF_CORE_TYPE_ID_LOCAL and local is not None:
+            return CoreValue(local.root_id, local.root_id)
+        return self._decide(reloc, local, found)
+
+    def matches(self, reloc: Relocation) -> list[Spec]:
+        """The accesses in the target that a relocation means, one for each candidate that has it."""
+        return self._match(reloc)[1]
+
+    def _match(self, reloc: Relocation) -> tuple[Spec | None, list[Spec]]:
         if not 0 <= reloc.kind < len(ck.KIND_NAMES):
             raise DecodeError(f"unknown CO-RE relocation kind {reloc.kind}")
         if not reloc.type_id or self.local is None:
-            return self._resolve_names(reloc)
-        if reloc.kind == ck.BPF_CORE_TYPE_ID_LOCAL:
-            return CoreValue(reloc.type_id, reloc.type_id)
+            return None, self._match_names(reloc)
         spec = parse_spec(self.local, reloc.type_id, reloc.kind, reloc.spec)
+        if reloc.kind == ck.BPF_CORE_TYPE_ID_LOCAL:
+            return spec, []
         record = self.local.type(reloc.type_id)
         if not record.name:
             raise UnsupportedError(f"CO-RE relocation {reloc.spec} is of a type without a name")
@@ -141,9 +151,9 @@ class Resolver:
             if (match := match_spec(spec, reloc.kind, *place)) is not None
         ]
         self._candidates[key] = [place for place, _ in found] or candidates
-        return self._decide(reloc, spec, [match for _, match in found])
+        return spec, [match for _, match in found]
 
-    def _resolve_names(self, reloc: Relocation) -> CoreValue:
+    def _match_names(self, reloc: Relocation) -> list[Spec]:
         """A script's relocation: type and members by name, no local types to compare with."""
         keyword, _, plain = reloc.type_name.rpartition(" ")
         wanted = kinds.KEYWORDS.get(keyword)
@@ -153,13 +163,9 @@ class Resolver:
         candidates = self._candidates.get(key)
         if candidates is None:
             candidates = self._find(name, lambda other: other.kind in allowed)
-        found = []
-        for place in candidates:
-            match = _by_names(reloc, *place)
-            if match is not None:
-                found.append((place, match))
+        found = [(place, match) for place in candidates if (match := _by_names(reloc, *place)) is not None]
         self._candidates[key] = [place for place, _ in found] or candidates
-        return self._decide(reloc, None, [match for _, match in found])
+        return [match for _, match in found]
 
     def _find(self, name: str, suits: Callable[[Type], bool]) -> list[tuple[Btf, int]]:
         """Candidates in the target, else in its modules."""

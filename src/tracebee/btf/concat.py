@@ -1,0 +1,27 @@
+"""Several objects' types one behind the other, as linking needs them before deduplication."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.btf.builder import Builder
+from tracebee.btf.references import with_references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tracebee.btf.reader import Btf
+
+
+def concatenate(parts: Iterable[Btf], order: str = "little") -> tuple[bytes, list[int]]:
+    """One blob of all parts, none of them split.
+
+    :returns: the blob, and for each part what to add to its ids (other than 0).
+    """
+    builder, shifts = Builder(order), []
+    for part in parts:
+        shift = builder.end_id - 1
+        shifts.append(shift)
+        for _, record in part.types():
+            builder.add(with_references(record, lambda i, shift=shift: i + shift))  # type: ignore[misc]
+    return builder.to_bytes(), shifts
