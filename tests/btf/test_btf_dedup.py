@@ -19,7 +19,7 @@ HEADER = """
 typedef unsigned int u32; typedef const u32 cu32;
 struct opaque; struct later; enum state { ON, OFF };
 struct list { struct list *next, **prev; struct opaque *what; };
-struct graph { struct list head; struct { u32 a; union { long b; char c[8]; }; } i; struct graph *(*f)(int); };
+struct graph { struct list head; struct { u32 a; union { long b; char c[8]; }; } i; struct graph *(*f)(); };
 struct with_bits { u32 a : 3, b : 5; enum state s : 2; };
 typedef struct { int x; } nameless;
 """
