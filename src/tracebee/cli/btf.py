@@ -45,7 +45,7 @@ def _dump(words: Words) -> int:
     style = words.next("raw or c") if words.accept("format") else "raw"
     words.end()
     if style not in ("raw", "c"):
-        raise UsageError(f"there is no format '{style}'", hint=USAGE)
+        raise UsageError(f"there is no format '{style}'", hint=words.hint)
     if style == "c":
         if words.json:
             raise UsageError("C and JSON cannot be had at once")
@@ -99,4 +99,4 @@ def _source(words: Words) -> tuple[Btf, Sequence[int] | None]:
             "all": None,
         }[part]
         return btf_of(info.btf_id), wanted
-    raise UsageError(f"there is no source '{kind}'", hint=USAGE)
+    raise UsageError(f"there is no source '{kind}'", hint=words.hint)

@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
     while words:
         name = words.next("a section")
         if name not in sections:
-            raise UsageError(f"there is no section '{name}'", hint=USAGE)
+            raise UsageError(f"there is no section '{name}'", hint=words.hint)
         chosen[name] = sections[name]
         if name == "helpers" and words and words.peek() not in sections:
             chosen[name] = _helpers_of(words.next("a program type"))

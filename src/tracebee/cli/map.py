@@ -164,7 +164,7 @@ def _create(words: Words) -> int:
             elif word in numbers:
                 numbers[word] = words.number(f"a number for {word}")
             else:
-                raise UsageError(f"'{word}' is not expected here", hint=USAGE)
+                raise UsageError(f"'{word}' is not expected here", hint=words.hint)
         if kind not in uapi.MAP_TYPES:
             raise UsageError(f"there is no map type '{kind}'", hint="see 'tracebee feature'")
         definition = MapDef(
@@ -296,7 +296,7 @@ def _data(words: Words, size: int, types: MapTypes, type_id: int, what: str) -> 
         try:
             number = int(word, base)
         except ValueError:
-            raise UsageError(f"expected a byte of the {what}, not '{word}'", hint=USAGE) from None
+            raise UsageError(f"expected a byte of the {what}, not '{word}'", hint=words.hint) from None
         if not 0 <= number <= 255:
             raise UsageError(f"{word} is no byte")
         numbers.append(number)

@@ -10,6 +10,7 @@ from tracebee.cli.words import Words, dispatch
 from tracebee.errors import UsageError
 
 if TYPE_CHECKING:
+    from tracebee.kernel.map import Map
     from tracebee.kernel.program import Program
 
 USAGE = """\
@@ -74,7 +75,7 @@ def _show(words: Words) -> int:
 def _dump(words: Words) -> int:
     kind = words.next("xlated or jited")
     if kind not in ("xlated", "jited"):
-        raise UsageError(f"expected xlated or jited, not '{kind}'", hint=USAGE)
+        raise UsageError(f"expected xlated or jited, not '{kind}'", hint=words.hint)
     with choice.program(words) as program:
         path = words.next("a path") if words.accept("file") else ""
         flags = set()
@@ -144,7 +145,7 @@ def _change_attachment(words: Words, *, attach: bool) -> int:
     with choice.program(words) as program:
         name = words.next("an attach type")
         if name not in _ATTACH_TYPES:
-            raise UsageError(f"programs cannot be attached by '{name}' here", hint=USAGE)
+            raise UsageError(f"programs cannot be attached by '{name}' here", hint=words.hint)
         table = None if name in _WITHOUT_MAP else choice.one_map(words)
         words.end()
         target = 0 if table is None else table.fd
@@ -172,7 +173,7 @@ def _run(words: Words) -> int:
             elif word in ("data_size_out", "ctx_size_out", "repeat"):
                 numbers[word] = words.number(f"a number for {word}")
             else:
-                raise UsageError(f"'{word}' is not expected here", hint=USAGE)
+                raise UsageError(f"'{word}' is not expected here", hint=words.hint)
         data, ctx = _read(paths.get("data_in")), _read(paths.get("ctx_in"))
         result = program.test_run(
             data=data,
@@ -247,12 +248,12 @@ def _load_all(words: Words) -> int:
 
 
 def _load_object(words: Words, *, everything: bool) -> int:
-    from tracebee.engine.kernel.administer import LoadOptions, load_and_pin
+    from tracebee.engine.kernel.object_files import LoadOptions, load_and_pin
 
     path = words.next("an object file")
     place = words.next("a path in a BPF file system")
     section, pin_maps, attach = "", "", False
-    reuse = {}
+    reuse: dict[str | int, Map] = {}
     try:
         while words:
             word = words.next("an option")
@@ -263,12 +264,11 @@ def _load_object(words: Words, *, everything: bool) -> int:
             elif word == "autoattach":
                 attach = True
             elif word == "map":
-                by = words.accept("name", "idx") or "name"
-                reuse[words.next("a map's name") if by == "name" else words.number("a map's number")] = (
-                    choice.one_map(words)
-                )
+                number = words.accept("name", "idx") == "idx"
+                key = words.number("a map's number") if number else words.next("a map's name")
+                reuse[key] = choice.one_map(words)
             else:
-                raise UsageError(f"'{word}' is not expected here", hint=USAGE)
+                raise UsageError(f"'{word}' is not expected here", hint=words.hint)
         options = LoadOptions(section, pin_maps, attach, words.debug)
         logs = load_and_pin(path, place, everything=everything, reuse=reuse, options=options)
     finally:

@@ -35,7 +35,8 @@ class Words:
     """
 
     def __init__(self, argv: Sequence[str], usage: str) -> None:
-        self.usage = usage
+        # The usage's third word is the command's name.
+        self.hint = f"see 'tracebee {usage.split()[2]} help'"
         words = [part for word in argv for part in _apart(word)]
         switches = {_SWITCHES[word] for word in words if word in _SWITCHES}
         self.json = bool(switches & {"json", "pretty"})
@@ -59,7 +60,7 @@ class Words:
         :raises UsageError: there is none.
         """
         if not self._words:
-            raise UsageError(f"expected {what} at the end of the command", hint=self.usage)
+            raise UsageError(f"expected {what} at the end of the command", hint=self.hint)
         return self._words.pop(0)
 
     def number(self, what: str) -> int:
@@ -71,7 +72,7 @@ class Words:
         try:
             return int(word, 0)
         except ValueError:
-            raise UsageError(f"expected {what}, a number, not '{word}'", hint=self.usage) from None
+            raise UsageError(f"expected {what}, a number, not '{word}'", hint=self.hint) from None
 
     def accept(self, *names: str) -> str:
         """Take the next word if it is one of these; empty if not."""
@@ -83,7 +84,7 @@ class Words:
         :raises UsageError: the next word is another.
         """
         if not self.accept(name):
-            raise UsageError(f"expected '{name}' instead of '{self.peek()}'", hint=self.usage)
+            raise UsageError(f"expected '{name}' instead of '{self.peek()}'", hint=self.hint)
 
     def rest(self) -> list[str]:
         """Take all words that are left."""
@@ -96,7 +97,7 @@ class Words:
         :raises UsageError: something does.
         """
         if self._words:
-            raise UsageError(f"'{self._words[0]}' is not expected here", hint=self.usage)
+            raise UsageError(f"'{self._words[0]}' is not expected here", hint=self.hint)
 
     def choice(self, *kinds: str) -> tuple[str, str]:
         """Take an object's description: ``id N``, ``name X`` and so on; or just a number or a path.
@@ -108,10 +109,10 @@ class Words:
         word = self.next("one of " + ", ".join(kinds))
         if not kind:
             if not word.isdigit() and "/" not in word:
-                raise UsageError(f"expected one of {', '.join(kinds)} instead of '{word}'", hint=self.usage)
+                raise UsageError(f"expected one of {', '.join(kinds)} instead of '{word}'", hint=self.hint)
             kind = "id" if word.isdigit() else "pinned"
         if kind == "id" and not word.isdigit():
-            raise UsageError(f"expected a number after 'id', not '{word}'", hint=self.usage)
+            raise UsageError(f"expected a number after 'id', not '{word}'", hint=self.hint)
         return kind, word
 
 
@@ -136,6 +137,6 @@ def dispatch(argv: Sequence[str], commands: Mapping[str, Callable[[Words], int]]
 
         near = get_close_matches(name, commands, n=1)
         raise UsageError(
-            f"there is no command '{name}'", hint=f"did you mean '{near[0]}'?" if near else usage
+            f"there is no command '{name}'", hint=f"did you mean '{near[0]}'?" if near else words.hint
         )
     return commands[name](words)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 _KINDS = {
     "anon_inode:bpf-prog": "prog",
     "anon_inode:bpf-map": "map",
+    # As made, and as found again by id or by pin.
     "anon_inode:bpf_link": "link",
+    "anon_inode:bpf-link": "link",
     "anon_inode:btf": "btf",
 }
 

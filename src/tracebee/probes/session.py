@@ -148,6 +148,21 @@ class Attached:
         for part in self._parts:
             part.close()
 
+    def pin(self, path: str) -> None:
+        """Keep it attached under a name in bpffs, without a process.
+
+        :raises UnsupportedError: this kernel attaches to perf events without links.
+        """
+        for part in self._parts:
+            if isinstance(part, Link):
+                part.pin(path)
+                return
+        from tracebee.errors import UnsupportedError
+
+        raise UnsupportedError(
+            "this kernel cannot pin what is attached to a perf event", hint="Linux 5.15 can"
+        )
+
 
 def threads(pid: int) -> list[int]:
     """Thread ids of a process.

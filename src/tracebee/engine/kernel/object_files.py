@@ -1,0 +1,136 @@
+"""Object files loaded to stay: programs, maps and links of an ELF file under names in bpffs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee import uapi
+from tracebee.engine.kernel.loader import load_object
+from tracebee.engine.kernel.sections import attach_section, is_attachable
+from tracebee.errors import DecodeError, UnsupportedError, UsageError
+from tracebee.obj.elf_reader import read_object
+from tracebee.obj.sections import section_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tracebee.engine.kernel.loader import LoadedObject
+    from tracebee.kernel.map import Map
+    from tracebee.obj.model import Object, ProgramDef
+
+
+class LoadOptions(NamedTuple):
+    """How to load a file.
+
+    :param section: type the programs as this section name says, instead of their own.
+    :param pin_maps: directory for the maps' names; empty for none.
+    :param attach: pin links made by the section names, instead of programs.
+    :param log: return the verifier's log of each program.
+    """
+
+    section: str = ""
+    pin_maps: str = ""
+    attach: bool = False
+    log: bool = False
+
+
+def load_and_pin(
+    path: str,
+    place: str,
+    *,
+    everything: bool,
+    reuse: Mapping[str | int, Map] | None = None,
+    options: LoadOptions | None = None,
+) -> list[str]:
+    """Load an object file, pin what it holds, and leave it in the kernel.
+
+    :param place: name of the first program; with ``everything``, directory for all programs' names.
+    :param reuse: maps to use in place of the file's own, by name or by position.
+    :returns: the verifier's logs, if they were asked for.
+    :raises TracebeeError: the file cannot be read, loaded, attached or pinned; then nothing is pinned.
+    """
+    options = options or LoadOptions()
+    obj = read_object(path)
+    if options.section:
+        obj = _retyped(obj, options.section)
+    if not obj.programs:
+        raise DecodeError(f"{path} has no programs")
+    maps = _by_name(obj, reuse or {})
+    level = uapi.BPF_LOG_LEVEL1 | uapi.BPF_LOG_STATS if options.log else 0
+    with load_object(obj, reuse=maps, log_level=level) as loaded:
+        pinned: list[str] = []
+        try:
+            _pin_programs(loaded, place, everything, options, pinned)
+            if options.pin_maps:
+                _pin_maps(loaded, options.pin_maps, maps, pinned)
+        except BaseException:
+            for name in reversed(pinned):
+                os.unlink(name)
+            raise
+        return [program.log for program in loaded.programs.values()] if options.log else []
+
+
+def _pin_programs(
+    loaded: LoadedObject, place: str, everything: bool, options: LoadOptions, pinned: list[str]
+) -> None:
+    definitions = [program for program in loaded.object.programs if program.name in loaded.programs]
+    if everything:
+        os.makedirs(place, exist_ok=True)
+    for definition in definitions if everything else definitions[:1]:
+        program = loaded.programs[definition.name]
+        name = f"{place}/{definition.name}" if everything else place
+        if not options.attach:
+            program.pin(name)
+            pinned.append(name)
+        elif is_attachable(definition):
+            made = attach_section(program, definition)
+            try:
+                for number, link in enumerate(made):
+                    link.pin(name if number == 0 else f"{name}_{number}")
+                    pinned.append(name if number == 0 else f"{name}_{number}")
+            finally:
+                for link in made:
+                    link.close()
+        elif not everything:
+            raise UnsupportedError(
+                f"section '{definition.section}' does not say where '{definition.name}' is to be attached"
+            )
+
+
+def _pin_maps(loaded: LoadedObject, directory: str, reuse: Mapping[str, Map], pinned: list[str]) -> None:
+    os.makedirs(directory, exist_ok=True)
+    for name, table in loaded.maps.items():
+        if name in reuse:
+            continue
+        # bpffs takes no dots in names; ``.rodata`` becomes ``_rodata``, as libbpf has it.
+        path = f"{directory}/{name.replace('.', '_')}"
+        table.pin(path)
+        pinned.append(path)
+
+
+def _retyped(obj: Object, section: str) -> Object:
+    kind = section_kind(section)
+    if kind is None:
+        raise UsageError(f"there is no section type '{section}'")
+
+    def change(program: ProgramDef) -> ProgramDef:
+        return program._replace(
+            type=kind.type, expected_attach_type=kind.attach_type, flags=kind.flags, section=section
+        )
+
+    return obj._replace(programs=tuple(change(program) for program in obj.programs))
+
+
+def _by_name(obj: Object, reuse: Mapping[str | int, Map]) -> dict[str, Map]:
+    names = [definition.name for definition in obj.maps]
+    found: dict[str, Map] = {}
+    for key, table in reuse.items():
+        if isinstance(key, int):
+            if key >= len(names):
+                raise UsageError(f"the file has {len(names)} maps, none with number {key}")
+            key = names[key]
+        if key not in names:
+            raise UsageError(f"the file has no map '{key}'", hint="its maps: " + ", ".join(names))
+        found[key] = table
+    return found
