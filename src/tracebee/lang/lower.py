@@ -289,7 +289,7 @@ class Gen:
 
     def lost(self, cause: str) -> None:
         """Count a loss."""
-        self.b.call(self.unit.count_loss(), self.unit.cause(cause))
+        self.unit.count_loss(self.b, cause)
 
     def leave(self) -> None:
         """End the probe: from a callback, tell the program that called it."""

@@ -14,7 +14,7 @@ from tracebee.obj.model import Object
 # Names of the maps every script may have besides its own (which are called as in the script,
 # without "@", the nameless one "AT").
 EVENTS = "events"  # ring buffer: records of Action.layout behind a header {u32 action, u32 0}
-LOST = "lost"  # per-CPU array of u64, one per LostCause
+LOST = "lost"  # data section: a u64 for each of Script.lost_causes
 # A stack key's id: >= 0 indexes STACKS (``stacks_name(frames)``: one map per number of frames asked
 # for); < 0 is the value of one entry of STACKS_MORE, whose key is the stack; NO_STACK says that
 # there was none (a kernel thread's user stack) or no room.

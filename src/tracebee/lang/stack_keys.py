@@ -124,7 +124,7 @@ def _more(unit: Unit) -> ir.Function:
     b.at(theirs)
     b.ret(b.load(other, 0, 8))
     b.at(full)
-    b.call(unit.count_loss(), unit.cause("stacks"))
+    unit.count_loss(b, "stacks")
     b.ret(NO_STACK)
     return function
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tracebee.ir import I64, MAP_VALUE, Builder, Function, Module
+from tracebee.ir import MAP_VALUE, Builder, Function, Module
 from tracebee.lang.script import EVENTS, LOST, MAX_FRAMES, RODATA, SCALARS, Action
 from tracebee.lang.types import AGGREGATIONS, Type, alignment, tuple_of
 
@@ -36,7 +36,6 @@ class Unit:
         self.scalars_size = 0
         self.next_stack_id = -1
         self.start_offset = -1  # for a script built into a file, its runner writes the time here
-        self._count_loss: Function | None = None
 
     def action(
         self, kind: str, types: Sequence[Type], text: str = "", span: Span | None = None, **args: Any
@@ -96,26 +95,9 @@ class Unit:
             self.rodata.extend(start.to_bytes(8, "little"))
         return self.start_offset
 
-    def cause(self, text: str) -> int:
-        """The index of a cause of loss."""
-        return self.lost.setdefault(text, len(self.lost))
-
-    def count_loss(self) -> Function:
-        """The subprogram that adds one to LOST[cause]: out of line, as losses are rare."""
-        if self._count_loss is None:
-            function = self._count_loss = self.module.function("count_loss", (I64,))
-            b = Builder(function)
-            key = b.alloca(4, 4, "cause")
-            b.store(key, 0, 4, b.param(0))
-            counter = b.helper("map_lookup_elem", b.map_ref(LOST), key)
-            have, done = b.block("have"), b.block("done")
-            b.branch(counter, have, done)
-            b.at(have)
-            b.store(counter, 0, 8, b.binary("add", b.load(counter, 0, 8), 1))
-            b.jump(done)
-            b.at(done)
-            b.ret(0)
-        return self._count_loss
+    def count_loss(self, b: Builder, cause: str) -> None:
+        """Add one to the counter of a cause of loss."""
+        b.atomic("add", b.data_ref(LOST, 8 * self.lost.setdefault(cause, len(self.lost))), 0, 8, 1)
 
 
 def map_name(name: str) -> str:

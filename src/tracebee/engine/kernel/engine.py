@@ -113,13 +113,12 @@ class KernelEngine:
         return [] if self._ring is None else self._ring.drain()
 
     def lost(self) -> int:
-        """The sum of the loss counters over causes and CPUs."""
+        """The sum of the loss counters over causes."""
         counters = self.loaded.maps.get(LOST)
         if counters is None:
             return 0
-        return sum(
-            struct.unpack("=Q", slot)[0] for _, value in counters.items() for slot in counters.slots(value)
-        )
+        value = counters.lookup(bytes(4)) or b""
+        return sum(count for (count,) in struct.iter_unpack("=Q", value))
 
     def detach(self) -> None:
         """Close all links."""
