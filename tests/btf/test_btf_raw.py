@@ -8,7 +8,9 @@ import subprocess
 import pytest
 
 from tracebee.btf import Btf
+from tracebee.btf.opening import module_names
 from tracebee.btf.raw import format_raw, records
+from tracebee.errors import SymbolError
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 
@@ -36,3 +38,23 @@ def test_text_is_bpftools() -> None:
     found = list(format_raw(Btf.vmlinux()))
     assert len(found) == len(expected)
     assert [(m, t) for m, t in zip(found, expected, strict=True) if m != t] == []
+
+
+@pytest.mark.needs("bpftool", "module_btf")
+def test_modules_are_as_bpftool_reads_them() -> None:
+    for name in module_names()[:5]:
+        module = Btf.module(name)
+        expected = json.loads(_bpftool("-j", "btf", "dump", "file", f"/sys/kernel/btf/{name}"))["types"]
+        assert [r["id"] for r in expected] == list(range(module.first_id, module.end_id))
+        for mine, theirs in zip(records(module), expected, strict=True):
+            assert (mine["id"], mine["kind"], mine["name"]) == (theirs["id"], theirs["kind"], theirs["name"])
+            assert mine.get("type_id") == theirs.get("type_id")
+            assert mine.get("members") == theirs.get("members")
+        functions = [r["name"] for r in expected if r["kind"] == "FUNC"]
+        assert {module.type(module.function(f).id).name for f in functions[:20]} == set(functions[:20])
+
+
+@pytest.mark.needs("btf")
+def test_a_module_that_is_not_there() -> None:
+    with pytest.raises(SymbolError, match="module 'no_such_module' is not loaded"):
+        Btf.module("no-such-module")

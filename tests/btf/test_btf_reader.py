@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracebee.btf import Btf, kinds
+from tracebee.btf.builder import Builder
 from tracebee.btf.index import STEP, Index
 from tracebee.errors import DecodeError, SymbolError
 
@@ -256,3 +258,42 @@ def test_any_types_decode_or_raise_our_errors(words: list[int]) -> None:
     except DecodeError:
         return
     _poke(btf)
+
+
+def _elf(sections: dict[str, bytes]) -> bytes:
+    """A 64-bit little-endian ELF file of these sections."""
+    names = b"\0" + b"".join(name.encode() + b"\0" for name in (*sections, ".shstrtab"))
+    body, headers, at = b"", struct.pack("<IIQQQQIIQQ", *[0] * 10), 64
+    for name, data in (*sections.items(), (".shstrtab", names)):
+        place = names.index(b"\0" + name.encode() + b"\0") + 1
+        headers += struct.pack("<IIQQQQIIQQ", place, 1, 0, 0, at, len(data), 0, 0, 1, 0)
+        body += data
+        at += len(data)
+    count = len(sections) + 2
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    head = struct.pack("<HHIQQQIHHHHHH", 1, 247, 1, 0, 0, at, 0, 64, 0, 0, 64, count, count - 1)
+    return ident + head + body + headers
+
+
+def test_a_modules_file_brings_its_own_base(tmp_path: Path) -> None:
+    base = Builder()
+    outer = base.struct("outer", 16, [])
+    split = Builder(base=base.build())
+    split.struct("mine", 16, [("held", outer, 0)])
+    file = tmp_path / "module.ko"
+    file.write_bytes(_elf({".BTF": split.to_bytes(), ".BTF.base": base.to_bytes()}))
+    btf = Btf.from_file(str(file))
+    assert btf.name_of(btf.member_path(btf.find("mine"), "held").type_id) == "struct outer"
+    (tmp_path / "bare.ko").write_bytes(_elf({".BTF": split.to_bytes()}))
+    with pytest.raises(DecodeError) as caught:
+        Btf.from_file(str(tmp_path / "bare.ko"))
+    assert caught.value.hint == "a module's types are split from vmlinux's and need them as base"
+
+
+def test_files_without_btf(tmp_path: Path) -> None:
+    (tmp_path / "none.o").write_bytes(_elf({".text": b""}))
+    with pytest.raises(DecodeError, match=r"has no \.BTF section"):
+        Btf.from_file(str(tmp_path / "none.o"))
+    (tmp_path / "text").write_bytes(b"not BTF at all, but long enough for a header")
+    with pytest.raises(DecodeError, match="no BTF magic number"):
+        Btf.from_file(str(tmp_path / "text"))

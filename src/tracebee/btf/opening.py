@@ -97,7 +97,11 @@ def open_module(name: str) -> Btf:
 
 
 def open_file(path: str, base: Btf | None = None) -> Btf:
-    """BTF from a raw file or from an ELF file's ``.BTF`` section."""
+    """BTF from a raw file or from an ELF file's ``.BTF`` section.
+
+    A kernel module's file may bring the part of vmlinux's types that its own are split from, in
+    ``.BTF.base``; that is then their base, unless one is given.
+    """
     with open(path, "rb") as file:
         start = file.read(4)
         if start != b"\x7fELF":
@@ -109,4 +113,7 @@ def open_file(path: str, base: Btf | None = None) -> Btf:
         if section is None:
             hint = "compile it with -g for the bpf target, or add BTF with pahole -J"
             raise DecodeError(f"{path}: has no .BTF section", hint=hint)
+        distilled = elf.section(".BTF.base")
+        if base is None and distilled is not None:
+            base = Btf(elf.contents(distilled), name=f"{path} (.BTF.base)")
         return Btf(elf.contents(section), base, path)
