@@ -1,0 +1,189 @@
+"""Objects that tracebee writes: read back the same, loaded by bpftool, and moved between kernels."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tracebee.api.compiling import compile_text
+from tracebee.btf import Btf
+from tracebee.btf.opening import use_kernel
+from tracebee.elf import ElfFile
+from tracebee.errors import DecodeError, UnsupportedError
+from tracebee.lang.portable import from_object, to_object
+from tracebee.obj.elf_reader import read_object
+from tracebee.obj.elf_writer import write_object
+from tracebee.source import Source
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "guest"))
+from kernel import vmlinux_btf
+
+TRACEBEE = str(Path(sys.executable).parent / "tracebee")
+# Reads of every form: members, nested and anonymous ones, arrays, bit-fields, strings, pointers to pointers.
+SCRIPT = """
+tracepoint:syscalls:sys_enter_getppid {
+    $task = curtask;
+    @pid = $task->pid;
+    @leader[$task->group_leader->tgid, $task->comm] = count();
+    @parent = $task->real_parent->pid;
+    @maps = $task->mm->map_count > 0;
+    @name = $task->nsproxy->uts_ns->name.sysname;
+    @execve = $task->in_execve;
+    for ($i : 0..3) { @loops = sum($i); }
+    printf("%d %s\\n", $task->tgid, $task->comm);
+}
+"""
+CROSS = Path(__file__).parents[2] / ".cache" / "cross"
+
+
+def build(script: str = SCRIPT) -> bytes:
+    compiled = compile_text(Source("script.bt", script))
+    return write_object(to_object(compiled), Btf.vmlinux())
+
+
+@pytest.mark.needs("bpf")
+def test_reading_back_gives_the_script() -> None:
+    script = compile_text(Source("script.bt", SCRIPT))
+    again = from_object(read_object("script.bpf.o", write_object(to_object(script), Btf.vmlinux())))
+    assert again.attachments == script.attachments
+    assert again.actions == script.actions
+    assert again.maps == script.maps
+    assert again.probe_names == script.probe_names
+    assert again.lost_causes == script.lost_causes
+    mine, theirs = script.object, again.object
+    assert [(m.name, m.type, m.key_size, m.value_size, m.contents) for m in theirs.maps] == [
+        (m.name, m.type, m.key_size, m.value_size, m.contents) for m in mine.maps
+    ]
+    for one, other in zip(mine.programs, theirs.programs, strict=True):
+        assert (one.name, one.section, one.type, one.flags) == (
+            other.name,
+            other.section,
+            other.type,
+            other.flags,
+        )
+        assert [(i.opcode, i.dst) for i in one.function.insns] == [
+            (i.opcode, i.dst) for i in other.function.insns
+        ]
+        assert [(r.at, r.kind) for r in one.function.relocs] == [
+            (r.at, r.kind) for r in other.function.relocs
+        ]
+        assert [(n.at, n.line) for n in one.function.lines] == [(n.at, n.line) for n in other.function.lines]
+
+
+@pytest.mark.needs("bpf", "bpftool")
+def test_bpftool_loads_and_dumps_it(tmp_path: Path) -> None:
+    target = tmp_path / "script.bpf.o"
+    target.write_bytes(build())
+    dump = subprocess.run(
+        ["bpftool", "btf", "dump", "file", str(target)], capture_output=True, text=True, check=True
+    )
+    assert "STRUCT 'task_struct'" in dump.stdout
+    mount = tmp_path / "bpffs"
+    mount.mkdir()
+    # A mount namespace of its own: nothing pinned or mounted outlives the command.
+    steps = (
+        f"mount -t bpf bpf {mount}",
+        f"bpftool prog loadall {target} {mount}/x",
+        f"bpftool -j prog show pinned {mount}/x/tracepoint",
+    )
+    load = " && ".join(steps)
+    done = subprocess.run(["unshare", "-m", "sh", "-c", load], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"type":"tracepoint"' in done.stdout
+
+
+def run_object(path: Path) -> list[str]:
+    """Trace this very process's getppid() with an object's script; returns the lines printed."""
+    process = subprocess.Popen([TRACEBEE, "run", str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().startswith("Attach")
+        line = ""
+        while not line.startswith(str(os.getpid())):
+            _call_until_seen(process.stdout)
+            line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        return [line, *process.stdout.read().splitlines()]
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def _call_until_seen(output: IO[str]) -> None:
+    for _ in range(600):
+        os.getppid()
+        if select.select([output], [], [], 0.05)[0]:
+            return
+    raise AssertionError("the script never printed")
+
+
+def check_output(lines: list[str]) -> None:
+    comm = Path("/proc/self/comm").read_text().strip()
+    assert lines[0] == f"{os.getpid()} {comm}\n"
+    assert f"@pid: {os.getpid()}" in lines
+    assert f"@parent: {os.getppid()}" in lines
+    assert "@maps: 1" in lines or "@maps: true" in lines
+    assert "@name: Linux" in lines
+    assert "@execve: 0" in lines
+    assert any(line.startswith(f"@leader[{os.getpid()}, {comm}]: ") for line in lines)
+
+
+@pytest.mark.needs("bpf")
+def test_running_the_object_prints_what_the_script_prints(tmp_path: Path) -> None:
+    target = tmp_path / "script.bpf.o"
+    target.write_bytes(build())
+    check_output(run_object(target))
+
+
+@pytest.mark.needs("bpf", "no_kprobe")
+@pytest.mark.parametrize("series", ["6.1", "6.12"])
+def test_built_for_another_kernel_it_runs_on_this_one(tmp_path: Path, series: str) -> None:
+    other = Btf.from_bytes(vmlinux_btf(series), name=series)
+    here = Btf.vmlinux()
+    # Not the same kernel by another name: what the script reads lies elsewhere.
+    places = [b.member_path(b.find("struct task_struct"), "real_parent").offset for b in (here, other)]
+    assert places[0] != places[1]
+    use_kernel(other)
+    try:
+        target = tmp_path / "script.bpf.o"
+        target.write_bytes(build())
+    finally:
+        use_kernel(None)
+    check_output(run_object(target))
+
+
+@pytest.mark.needs("bpf", "no_kprobe")
+def test_build_for_the_guest() -> None:
+    """Leaves an object for the test below, which runs on the guest's kernel."""
+    CROSS.mkdir(parents=True, exist_ok=True)
+    (CROSS / "script.bpf.o").write_bytes(build())
+    with ElfFile(str(CROSS / "script.bpf.o")) as elf:
+        assert elf.section(".BTF.ext") is not None
+
+
+@pytest.mark.needs("guest")
+def test_run_in_the_guest_what_was_built_outside() -> None:
+    check_output(run_object(CROSS / "script.bpf.o"))
+
+
+def test_what_only_clang_can_write_is_refused() -> None:
+    from tracebee.obj.model import Extern, Object
+
+    obj = Object("x", "GPL", (), (), externs=(Extern("CONFIG_HZ", "kconfig", 1, weak=False),))
+    with pytest.raises(UnsupportedError, match="written by clang"):
+        write_object(obj)
+
+
+@pytest.mark.needs("clang")
+def test_an_object_without_a_script_cannot_be_run(compiled: object) -> None:
+    obj = read_object(compiled("legacy"))  # type: ignore[operator]
+    with pytest.raises(DecodeError, match="not built from a script"):
+        from_object(obj)
