@@ -27,12 +27,13 @@ _DIRECTORIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
 def entries(data: bytes) -> Iterator[tuple[int, str, str]]:
     """(flags, soname, path) of each entry of a cache file's bytes; nothing for what is no cache."""
     base = 0
-    if data.startswith(_OLD_MAGIC):
+    if data.startswith(_OLD_MAGIC) and len(data) >= 16:
         (count,) = struct.unpack_from("=I", data, 12)
         base = (16 + count * _OLD_ENTRY_SIZE + 7) & ~7
     if data[base : base + len(_MAGIC)] != _MAGIC or len(data) < base + _HEADER_SIZE:
         return
     _, count, _ = _HEADER.unpack_from(data, base)
+    count = min(count, (len(data) - base - _HEADER_SIZE) // _ENTRY.size)
     end = base + _HEADER_SIZE + count * _ENTRY.size
     for flags, key, value, _version, _hwcap in _ENTRY.iter_unpack(data[base + _HEADER_SIZE : end]):
         yield flags, _string(data, base + key), _string(data, base + value)
