@@ -114,7 +114,14 @@ def update(g: Gen, target: ast.Map | ast.MapAccess, call: ast.Call) -> None:
     t = g.map_state(target).value
     value = g.value(call.arguments[0]) if call.arguments else g.b.const(1)
     rule = _UPDATES[t.kind]
-    with_entry(g, target, lambda entry: rule(g, entry, value, t))
+
+    def first(entry: Value) -> None:
+        g.b.store(entry, 0, 8, value)
+        if t.size == 16:
+            # The second word counts values, or says that there is one.
+            g.b.store(entry, 8, 8, 1)
+
+    with_entry(g, target, lambda entry: rule(g, entry, value, t), first if t.size <= 16 else None)
 
 
 def _update_sum(g: Gen, entry: Value, value: Value, _: Type) -> None:

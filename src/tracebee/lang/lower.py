@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from tracebee.ir import STACK, Builder, Function
+from tracebee.ir import I64, STACK, Builder, Function
 from tracebee.lang import ast
 from tracebee.lang.script import EVENTS, RODATA
 from tracebee.lang.types import Type, alignment
@@ -128,14 +128,19 @@ class Gen:
             address = self.b.binary("add", address, offset)
         return self.b.binary("add", address, place.offset) if place.offset else address
 
-    def load(self, place: Place, t: Type) -> Value:
-        """Read a number from a place."""
+    def load(self, place: Place, t: Type, as_type: str = I64) -> Value:
+        """Read a number from a place; ``as_type`` KERNEL when it is a pointer that the verifier knows."""
         b = self.b
         size = t.size or 8
         signed = t.signed and size < 8
         if not place.space:
-            core = None if place.core is None else CoreReloc(BPF_CORE_FIELD_BYTE_OFFSET, *place.core)
-            return b.load(place.ptr, place.offset, size, signed, core)
+            if place.core is None:
+                return b.load(place.ptr, place.offset, size, signed, type=as_type)
+            reloc = CoreReloc(BPF_CORE_FIELD_BYTE_OFFSET, *place.core)
+            if not place.offset:
+                return b.load(place.ptr, 0, size, signed, reloc, type=as_type)
+            member = b.binary("add", place.ptr, b.core(reloc))
+            return b.load(member, place.offset, size, signed, type=as_type)
         slot = b.alloca(8)
         b.helper(f"probe_read_{place.space}", slot, size, self.address(place))
         return b.load(slot, 0, size, signed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tracebee.ir import KERNEL
 from tracebee.lang import ast
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, Place, type_of
@@ -18,8 +19,42 @@ def pointed(g: Gen, node: ast.Node) -> Place:
     """The place that a pointer expression points at."""
     t = type_of(node)
     space = t.name or g.group.address_space
-    value = g.value(node)
-    return Place(value, 0, "" if value.type == "kernel" and space == "kernel" else space)
+    if space == "kernel":
+        known = trusted(g, node)
+        if known is not None:
+            return Place(known)
+    return Place(g.value(node), 0, space)
+
+
+def trusted(g: Gen, node: ast.Node) -> Value | None:
+    """A pointer that the verifier knows the type of: reading through it takes no helper.
+
+    None where the expression is no such pointer, and nothing has been written then. A wild or null
+    one reads as 0, as with the helper.
+    """
+    if isinstance(node, (ast.Builtin, ast.Call)) and node.name == "curtask":
+        return g.b.helper("get_current_task_btf")
+    if isinstance(node, ast.Cast):
+        target, source = type_of(node), type_of(node.operand)
+        same = target.kind == source.kind == "pointer" and target.element and source.element
+        return trusted(g, node.operand) if same and target.element.name == source.element.name else None  # type: ignore[union-attr]
+    if not isinstance(node, ast.Field) or type_of(node).kind != "pointer":
+        return None
+    base = node.base
+    if isinstance(base, ast.Builtin) and base.name == "args":
+        held = g.group.emit_args(g.b, g.ctx, node.name)
+        return held if held is not None and held.type == KERNEL else None
+    outer = type_of(base)
+    if outer.kind != "pointer" or outer.element is None or outer.name == "user":
+        return None
+    record = g.analyser.records.resolve(outer.element)
+    if not g.analyser.records.leads_to_struct(record, node.name):
+        return None
+    pointer = trusted(g, base)
+    if pointer is None:
+        return None
+    place = _kernel_member(Place(pointer), record, node.name, 0)
+    return g.load(place, type_of(node), as_type=KERNEL)
 
 
 def _field(g: Gen, node: ast.Field) -> Value:
@@ -117,9 +152,9 @@ def _index_place(g: Gen, node: ast.Index) -> Place:
         return place._replace(offset=place.offset + number * size)
     index = g.value(node.index)
     b = g.b
-    if place.space:
+    if place.space or place.ptr.type == KERNEL:
         scaled = b.binary("mul", index, size) if size > 1 else index
-        return Place(b.binary("add", g.address(place), scaled), 0, place.space)
+        return Place(b.binary("add", g.address(place), scaled), 0, place.space or "kernel")
     # The program's own memory: the verifier wants to see that the index stays inside.
     count = t.number or t.size or 1
     safe = b.select(b.compare("ult", index, count), index, count - 1)

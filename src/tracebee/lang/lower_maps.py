@@ -14,7 +14,7 @@ from tracebee.lang.unit import is_aggregation, map_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tracebee.ir import Value
+    from tracebee.ir import Block, Value
     from tracebee.lang.analyse import MapState
 
 BPF_ANY, BPF_NOEXIST = 0, 1
@@ -152,10 +152,16 @@ def _update(g: Gen, state: MapState, key: Value, data: Value) -> None:
     b.at(done)
 
 
-def with_entry(g: Gen, target: ast.Map | ast.MapAccess, body: Callable[[Value], None]) -> None:
-    """Run ``body`` with a pointer to the target's value; a missing entry is made, of zeros.
+def with_entry(
+    g: Gen,
+    target: ast.Map | ast.MapAccess,
+    body: Callable[[Value], None],
+    first: Callable[[Value], None] | None = None,
+) -> None:
+    """Run ``body`` with a pointer to the target's value; a missing entry is made.
 
-    When there is no room the loss is counted and the body does not run.
+    :param first: writes a new entry's value, of the whole size, where it is small. Without it the
+        entry is made of zeros, and ``body`` runs on it. When there is no room the loss is counted.
     """
     b = g.b
     state = g.map_state(target)
@@ -175,19 +181,35 @@ def with_entry(g: Gen, target: ast.Map | ast.MapAccess, body: Callable[[Value], 
     miss, full = b.block("missing"), b.block("full")
     b.branch(entry, have, miss)
     b.at(miss)
-    zeros = b.data_ref(RODATA, g.unit.zeros(state.value.size))
-    b.helper("map_update_elem", b.map_ref(map_name(state.name)), key, zeros, BPF_NOEXIST)
-    # Another CPU may have made it first: what counts is whether it is there now.
-    made = lookup(g, state, key)
-    after = b.current
-    b.branch(made, have, full)
+    after, made = _insert(g, state, key, first, done, full)
+    if made is not None:
+        b.branch(made, have, full)
     b.at(full)
     g.lost(f"map @{state.name}")
     b.jump(done)
     b.at(have)
-    body(b.phi([(entry, before), (made, after)]))
+    body(entry if made is None else b.phi([(entry, before), (made, after)]))
     b.jump(done)
     b.at(done)
+
+
+def _insert(
+    g: Gen, state: MapState, key: Value, first: Callable[[Value], None] | None, done: Block, full: Block
+) -> tuple[Block, Value | None]:
+    """Make an entry: of ``first``, which is all, or of zeros, to which a pointer comes back."""
+    b = g.b
+    name = map_name(state.name)
+    if first is not None:
+        data = b.alloca(state.value.size, 8, "first")
+        first(data)
+        # Per CPU there is no race: this CPU's value was not there, whoever makes the entry.
+        b.branch(b.helper("map_update_elem", b.map_ref(name), key, data, BPF_ANY), full, done)
+        return b.current, None
+    zeros = b.data_ref(RODATA, g.unit.zeros(state.value.size))
+    b.helper("map_update_elem", b.map_ref(name), key, zeros, BPF_NOEXIST)
+    # Another CPU may have made it first: what counts is whether it is there now.
+    made = lookup(g, state, key)
+    return b.current, made
 
 
 def add(g: Gen, target: ast.Map | ast.MapAccess, amount: Value, *, fetch: bool) -> Value:

@@ -223,6 +223,20 @@ class Records:
             return TypeField(name, t, found.bit_offset // 8, found.bit_offset, found.bit_size)
         return TypeField(name, t, found.bit_offset // 8)
 
+    def leads_to_struct(self, record: Type, name: str) -> bool:
+        """Whether a member is a plain pointer to a struct, as the verifier follows them."""
+        if not record.number or record.fields:
+            return False
+        btf = self.btf
+        try:
+            found = btf.member_path(record.number, name)
+        except SymbolError:
+            return False
+        t = btf.type(btf.resolve(found.type_id))
+        if t.kind != kinds.BTF_KIND_PTR or btf.type_tags(t.type_id):
+            return False
+        return btf.type(btf.resolve(t.type_id)).kind == kinds.BTF_KIND_STRUCT
+
     def member_names(self, record: Type) -> list[str]:
         """The names of a record's members."""
         if record.fields or not record.number:
