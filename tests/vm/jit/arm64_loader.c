@@ -39,14 +39,14 @@ static void *take_code(uint32_t size)
 
 int main(void)
 {
-	typedef uint64_t (*invoker)(void *, void *, uint64_t, uint64_t, uint64_t);
+	typedef uint64_t (*invoker)(void *, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 	uint64_t address = (uint64_t)mix;
 	invoker invoke = NULL;
 
 	give(&address, sizeof address);
 	for (;;) {
 		uint32_t sizes[2];
-		uint64_t context[4], result;
+		uint64_t result;
 		char *memory;
 		void *code;
 
@@ -58,9 +58,7 @@ int main(void)
 		}
 		memory = malloc(sizes[1] + 1);
 		take(memory, sizes[1]);
-		context[2] = (uint64_t)memory;
-		context[3] = sizes[1];
-		result = invoke(code, context, (uint64_t)memory, sizes[1], 1);
+		result = invoke(code, (uint64_t)memory, sizes[1], 1, (uint64_t)memory, sizes[1]);
 		give(&result, sizeof result);
 		give(memory, sizes[1]);
 		free(memory);

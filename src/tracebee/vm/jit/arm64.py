@@ -101,9 +101,14 @@ class Arm64:
         ]
         return words(
             *[arm.push(*pair) for pair in pairs],
-            *[arm.move(to, n, 1) for n, to in enumerate((entry, _CONTEXT, r1, r2, repeat))],
+            arm.immediate(arm.SUB_IMMEDIATE, SP, SP, CONTEXT.size, 1),
+            arm.immediate(arm.ADD_IMMEDIATE, _CONTEXT, SP, 0, 1),
+            *[arm.move(to, n, 1) for n, to in enumerate((entry, r1, r2, repeat))],
+            *_plain(arm.access(arm.STORE, 4, _CONTEXT, CONTEXT.packet, 64)),
+            *_plain(arm.access(arm.STORE, 5, _CONTEXT, CONTEXT.packet_length, 64)),
             *loop,
             arm.branch_if(arm.NOT_EQUAL, -4 * len(loop)),
+            arm.immediate(arm.ADD_IMMEDIATE, SP, SP, CONTEXT.size, 1),
             *[arm.pop(*pair) for pair in reversed(pairs)],
             arm.RETURN,
         )
@@ -361,8 +366,10 @@ class _Function:
         if address is None:
             kind = "kernel function" if insn.src else "helper"
             raise UnsupportedError(f"no native code for {kind} {number}: {format_insn(insn)}")
-        code = [*arm.move_immediate(_T0, address), arm.call_register(_T0), arm.move(_RESULT, 0, 1)]
-        return [words(*code)]
+        # A C function that kernel functions stand for may have a sixth argument: it gets 0.
+        sixth = [arm.move(5, ZERO, 1)] if insn.src else []
+        call = [*arm.move_immediate(_T0, address), arm.call_register(_T0), arm.move(_RESULT, 0, 1)]
+        return [words(*sixth, *call)]
 
     def _tail_call(self) -> list[int]:
         """Go on in another program, or fall through: r2 is the prog array, r3 the index."""

@@ -67,8 +67,8 @@ def _translate(
 
 
 def function_starts(program: Program) -> list[int]:
-    """Slots at which functions begin, ascending: slot 0, what is called, what is named."""
-    found = {0}
+    """Slots at which functions begin, ascending: slot 0, what has a name, what is called or pointed to."""
+    found = {0, *program.names}
     for slot, insn in enumerate(program.slots):
         if insn is None:
             continue

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import struct
 from typing import TYPE_CHECKING
 
 from tracebee.errors import PrivilegeError
 from tracebee.vm.jit.compiler import NativeCode, machine_for
-from tracebee.vm.jit.target import CONTEXT, MAX_GOTOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +61,6 @@ class NativeProgram:
     def __init__(self, native: NativeCode) -> None:
         self._memory = ExecutableMemory(native.code)
         self._invoke = _invoker(native.architecture)
-        self._context = ctypes.create_string_buffer(CONTEXT.size)
-        self._context_address = ctypes.addressof(self._context)
         self._functions = native.functions
         self.address = self._memory.address
 
@@ -73,8 +69,7 @@ class NativeProgram:
 
         :param packet: address and length of what LD_ABS and LD_IND read.
         """
-        struct.pack_into("=QQQQ", self._context, 0, 0, MAX_GOTOS, *packet)
-        return self._invoke(self.address, self._context_address, r1, r2, repeat)
+        return self._invoke(self.address, r1, r2, repeat, *packet)
 
     def function(self, slot: int) -> int:
         """Address of the function that starts at a slot."""
@@ -103,9 +98,9 @@ def _libc() -> ctypes.CDLL:
 
 
 @functools.cache
-def _invoker(architecture: str) -> Callable[[int, int, int, int, int], int]:
+def _invoker(architecture: str) -> Callable[[int, int, int, int, int, int], int]:
     memory = ExecutableMemory(machine_for(architecture).invoker())
-    prototype = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 5)
+    prototype = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 6)
     function = prototype(memory.address)
     function.memory = memory  # type: ignore[attr-defined] # the code lives as long as the function
     return function

@@ -45,7 +45,7 @@ class Environment(NamedTuple):
 
     :param helpers: of each helper by its number: functions of five u64 that return a u64, in the
         machine's C calling convention.
-    :param kfuncs: the same by the number in the call's immediate.
+    :param kfuncs: the same by the number in the call's immediate; they get 0 as a sixth argument.
     :param prog_array: byte offsets in a BPF_MAP_TYPE_PROG_ARRAY of its u32 number of entries and of
         its entries, u64 addresses of compiled programs or 0.
     """
@@ -72,8 +72,8 @@ class Machine(Protocol):
         """
 
     def invoker(self) -> bytes:
-        """A C function ``u64 (entry, context, r1, r2, repeat)`` that runs a program ``repeat`` times
-        and returns its last r0.
+        """A C function ``u64 (entry, r1, r2, repeat, packet, packet length)`` that makes a context, runs
+        a program ``repeat`` times and returns its last r0.
         """
 
 

@@ -104,27 +104,28 @@ class X8664:
 
     def invoker(self) -> bytes:
         """See ``target.Machine``."""
-        entry, context, r1, r2, repeat = x86.RDI, x86.RSI, RDX, RCX, x86.R8
+        entry, r1, r2, repeat, packet, length = x86.RDI, x86.RSI, RDX, RCX, x86.R8, R9
         loop = (
             x86.store_immediate(R12, CONTEXT.tail_calls, 0, 64)
             + x86.store_immediate(R12, CONTEXT.gotos, MAX_GOTOS, 64)
-            + x86.load(x86.RDI, RSP, 0, 64)
-            + x86.load(x86.RSI, RSP, 8, 64)
+            + x86.move(x86.RDI, x86.R13, 1)
+            + x86.move(x86.RSI, x86.R14, 1)
             + x86.call_register(x86.RBX)
             + x86.arithmetic_immediate(x86.SUB, RBP, 1, 1)
         )
         back = bytes((0x70 | x86.NOT_EQUAL, -(len(loop) + 2) & 0xFF))
-        saved = (x86.RBX, R12, RBP)
+        # With the return address these are 48 bytes, so that the stack stays aligned to 16.
+        saved = (x86.RBX, R12, x86.R13, x86.R14, RBP)
+        moves = ((x86.RBX, entry), (x86.R13, r1), (x86.R14, r2), (RBP, repeat), (R12, RSP))
         return (
             b"".join([x86.push(register) for register in saved])
-            + x86.move(x86.RBX, entry, 1)
-            + x86.move(R12, context, 1)
-            + x86.move(RBP, repeat, 1)
-            + x86.push(r2)
-            + x86.push(r1)
+            + x86.arithmetic_immediate(x86.SUB, RSP, CONTEXT.size, 1)
+            + b"".join([x86.move(to, register, 1) for to, register in moves])
+            + x86.store(R12, CONTEXT.packet, packet, 64)
+            + x86.store(R12, CONTEXT.packet_length, length, 64)
             + loop
             + back
-            + x86.arithmetic_immediate(x86.ADD, RSP, 16, 1)
+            + x86.arithmetic_immediate(x86.ADD, RSP, CONTEXT.size, 1)
             + b"".join([x86.pop(register) for register in reversed(saved)])
             + x86.RETURN
         )
@@ -397,7 +398,9 @@ class _Function:
         if address is None:
             kind = "kernel function" if insn.src else "helper"
             raise UnsupportedError(f"no native code for {kind} {number}: {format_insn(insn)}")
-        return [x86.move_immediate(R11, address) + x86.call_register(R11)]
+        # A C function that kernel functions stand for may have a sixth argument: it gets 0.
+        sixth = x86.move_immediate(R9, 0) if insn.src else b""
+        return [sixth + x86.move_immediate(R11, address) + x86.call_register(R11)]
 
     def _tail_call(self) -> bytes:
         """Go on in another program, or fall through: r2 is the prog array, r3 the index."""
