@@ -34,6 +34,7 @@ def compile_text(
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     warn: Callable[[Diagnostic | str], None] | None = None,
+    cpu_version: int | None = None,
     after_pass: Callable[[str, Function], None] | None = None,
 ) -> Script:
     """Compile a script for the running kernel.
@@ -43,6 +44,7 @@ def compile_text(
     :param config: settings that come before the script's own config block.
     :param environment: where ``BPFTRACE_...`` settings are read from; default: this process's.
     :param warn: called with each warning: findings about a place of the script, or plain text.
+    :param cpu_version: 3 for code that older kernels take too; default: what the running kernel has.
     :param after_pass: called after each pass over the IR, to dump or check it.
     :raises SourceError: the script is wrong, with every error found.
     """
@@ -70,6 +72,7 @@ def compile_text(
             start=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             symbol=_kernel_address,
             user_symbol=_user_symbol,
+            cpu_version=_cpu_version if cpu_version is None else cpu_version,
             warn=warn,
             after_pass=after_pass,
         ),
@@ -79,6 +82,16 @@ def compile_text(
         for message in machine.warnings:
             warn(message)
     return script._replace(config={**script.config, "source": source.name})
+
+
+def _cpu_version() -> int:
+    from tracebee.errors import PrivilegeError
+    from tracebee.kernel.features import has
+
+    try:
+        return 4 if has("isa_v4") else 3
+    except PrivilegeError:
+        return 4  # no kernel program then: the virtual machine has every instruction
 
 
 def _possible_cpus() -> int:

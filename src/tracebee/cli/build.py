@@ -45,6 +45,7 @@ def run(argv: Sequence[str]) -> int:
         named=arguments.named,
         unsafe=arguments.flag("unsafe"),
         warn=lambda finding: print(f"WARNING: {finding}", file=sys.stderr),
+        cpu_version=3,
     )
     obj = to_object(script)
     functions = (*(p.function for p in obj.programs), *obj.functions)

@@ -37,25 +37,27 @@ class Compiled(NamedTuple):
 def compile_module(
     module: Module,
     *,
-    cpu_version: int = 3,
+    cpu_version: int | Callable[[], int] = 3,
     scratch_map: str = "scratch",
     after_pass: Callable[[str, Function], None] | None = None,
 ) -> Compiled:
     """Optimise a module's functions (in place) and generate their code.
 
-    :param cpu_version: 3, or 4 for kernels from 6.6 on (sign-extending moves and loads, signed division).
+    :param cpu_version: 3, or 4 for kernels from 6.6 on (sign-extending moves and loads, signed division);
+        a function is called only if a program would use it.
     :param scratch_map: name of the per-CPU array that holds objects too large for the stack.
     :param after_pass: called with a pass's name and the function as the pass left it, to check or dump.
     :raises UnsupportedError: the stack frames of a call chain do not fit 512 bytes.
     """
     text = module.source.text.split("\n")
+    version = cpu_version if callable(cpu_version) else lambda: cpu_version
     depths: dict[Function, int] = {}
     compiled: dict[Function, model.Function] = {}
     scratch_size = scratch_entries = 0
     for function in _callees_first(module):
         below = max((depths.get(c, 0) for c in _callees(function)), default=0)
         limit = MAX_STACK - below
-        code, frame = _compile(function, cpu_version, limit, scratch_map, scratch_entries, after_pass)
+        code, frame = _compile(function, version, limit, scratch_map, scratch_entries, after_pass)
         depths[function] = below + _rounded(frame.stack_size + frame.spill_size)
         if frame.scratch_size:
             scratch_size = max(scratch_size, frame.scratch_size)
@@ -73,7 +75,7 @@ def compile_module(
 
 def _compile(
     function: Function,
-    cpu_version: int,
+    cpu_version: Callable[[], int],
     limit: int,
     scratch_map: str,
     scratch_index: int,

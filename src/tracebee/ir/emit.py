@@ -99,7 +99,7 @@ def emit(
     frame: Frame,
     allocation: Allocation,
     helper_number: Callable[[str], int],
-    cpu_version: int,
+    cpu_version: Callable[[], int],
 ) -> Code:
     """Emit a legalized, allocated function.
 
@@ -108,7 +108,7 @@ def emit(
     emitter = _Emitter(function, frame, allocation, helper_number)
     emitter.run()
     if not emitter.resolve_jumps():
-        if cpu_version < 4:
+        if cpu_version() < 4:
             raise EncodeError(
                 f"{function.name}: {len(emitter.insns)} instructions are too many for 16-bit jumps",
                 hint="split the program into several probes or functions, or use a kernel from 6.6 on",

@@ -18,6 +18,8 @@ from tracebee.ir.types import I64, VOID
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, FLOATING, Block, Function, Value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.ir.frame import Frame
 
 NEGATED = {
@@ -54,10 +56,11 @@ def fits_imm(number: int) -> bool:
     return number < 1 << 31 or number >= (1 << 64) - (1 << 31)
 
 
-def legalize(function: Function, frame: Frame, cpu_version: int) -> None:
+def legalize(function: Function, frame: Frame, cpu_version: Callable[[], int]) -> None:
     """Rewrite ``function`` in place for BPF CPU version 3 or 4 (kernel 6.6).
 
     :param frame: where the function's objects lie.
+    :param cpu_version: asked only where it matters.
     """
     uses: dict[Value, int] = {}
     values: set[Value] = set()  # used other than as a condition
@@ -80,7 +83,7 @@ class _Selector:
         self,
         function: Function,
         frame: Frame,
-        cpu_version: int,
+        cpu_version: Callable[[], int],
         uses: dict[Value, int],
         values: set[Value],
     ) -> None:
@@ -172,7 +175,7 @@ class _Selector:
 
     def binary(self, insn: Value) -> None:
         x, y = insn.args
-        if insn.op in ("sdiv", "smod") and self.cpu_version < 4 and y is not self.function.consts.get(0):
+        if insn.op in ("sdiv", "smod") and self.cpu_version() < 4 and y is not self.function.consts.get(0):
             self.signed_division(insn)
             return
         if y.op == "const":
@@ -218,7 +221,7 @@ class _Selector:
         x = self.register(insn, insn.args[0])
         bits, signed = insn.aux
         insn.args = [x]
-        if signed and self.cpu_version < 4:
+        if signed and self.cpu_version() < 4:
             count = self.function.const(64 - bits)
             insn.op, insn.args = "ashr", [self.emit(insn, "shl", (x, count)), count]
             insn.aux = None
@@ -271,7 +274,7 @@ class _Selector:
     def load(self, insn: Value) -> None:
         offset, size, signed, core = insn.aux
         pointer, offset = self.address(insn, insn.args[0], offset)
-        if signed and size < 8 and self.cpu_version < 4:
+        if signed and size < 8 and self.cpu_version() < 4:
             raw = self.emit(insn, "load", (pointer,), (offset, size, False, core))
             count = self.function.const(64 - 8 * size)
             insn.op, insn.aux = "ashr", None

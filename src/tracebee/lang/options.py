@@ -32,7 +32,8 @@ class Options:
     :param start: nanoseconds of CLOCK_BOOTTIME from which ``elapsed`` counts.
     :param symbol: address of a kernel symbol by name (for ``kaddr``), 0 when there is none.
     :param user_symbol: (address, size) of a symbol in an executable's file, for ``uaddr``.
-    :param cpu_version: instructions the target has: 3, or 4 (Linux 6.6 and later).
+    :param cpu_version: instructions the target has: 3, or 4 (Linux 6.6 and later), or a function that
+        finds out.
     :param warn: called with every warning about the script.
     :param after_pass: called after each pass over the IR, with the pass's name and the function.
     """
@@ -50,7 +51,7 @@ class Options:
         start: int = 0,
         symbol: Callable[[str], int] | None = None,
         user_symbol: Callable[[str, str], tuple[int, int]] | None = None,
-        cpu_version: int = 3,
+        cpu_version: int | Callable[[], int] = 3,
         warn: Callable[[Diagnostic], None] | None = None,
         after_pass: Callable[[str, Function], None] | None = None,
     ) -> None:
