@@ -20,7 +20,6 @@ from typing import Any
 import hypothesis
 import pytest
 
-
 # A slow machine is no failure: no test has a deadline of its own.
 hypothesis.settings.register_profile("tracebee", deadline=None)
 hypothesis.settings.load_profile("tracebee")
