@@ -1,7 +1,8 @@
 """The same bytecode in the kernel's JIT and in tracebee's: nanoseconds of five loops.
 
 Each program runs in the kernel by BPF_PROG_TEST_RUN, whose own clock gives the average, and here by a
-native loop around the compiled program, in CPU time; the best of seven. Also printed: the time to compile 10,000 instructions.
+native loop around the compiled program, in CPU time; the best of seven. Also printed:
+the time to compile 10,000 instructions.
 
 Run as root: ``.venv/bin/python bench/vm.py``.
 """
