@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import ModuleType
 
     from tracebee.btf.reader import Btf
     from tracebee.lang.records import Records
@@ -22,11 +23,13 @@ class Machine:
 
     :param pid: the process of ``-p``, or None; paths are then looked up in its root.
     :param command: the path of the program of ``-c``, for probes that name none.
+    :param user: for the user engine: without what only the privileged may read.
     """
 
-    def __init__(self, pid: int | None = None, *, command: str | None = None) -> None:
+    def __init__(self, pid: int | None = None, *, command: str | None = None, user: bool = False) -> None:
         self.pid = pid
         self.command = command
+        self.user = user
         self.warnings: list[str] = []
         self._kept: dict[str, Any] = {}
 
@@ -39,6 +42,17 @@ class Machine:
 
             kept = self._kept["regs"] = registers(os.uname().machine)
         return kept
+
+    @property
+    def events(self) -> ModuleType:
+        """Where tracepoints are looked up: ``kernel.tracefs``, or ``probes.user_events`` in its place."""
+        if self.user:
+            from tracebee.probes import user_events
+
+            return user_events
+        from tracebee.kernel import tracefs
+
+        return tracefs
 
     @property
     def root(self) -> str:

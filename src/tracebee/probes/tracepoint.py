@@ -6,11 +6,10 @@ registers before a BPF program sees them (kernel/trace/bpf_trace.c, perf_trace_r
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import Diagnostic
-from tracebee.kernel import mounts, tracefs
+from tracebee.kernel import tracefs
 from tracebee.kernel.perf import PerfEvent
 from tracebee.lang.records import INTEGERS
 from tracebee.lang.types import INT8, NONE, Type, TypeField, pointer, string
@@ -112,14 +111,14 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[T
     parts = point.parts[1:]
     if len(parts) != 2 or not all(parts):
         raise Diagnostic("tracepoint needs a subsystem and an event", hint="write tracepoint:SUBSYSTEM:EVENT")
-    events = _events(parts[0], parts[1])
+    events = _events(parts[0], parts[1], machine)
     reads = not uses.isdisjoint(("args", "ctx"))
     if not reads:
         return [Tracepoint([_wanted(s, e) for s, e in events], None, "")]
     by_layout: dict[tuple[FormatField, ...], list[tuple[str, str]]] = {}
     formats: dict[tuple[FormatField, ...], Format] = {}
     for system, event in events:
-        found = parse_format(tracefs.event_format(system, event))
+        found = parse_format(machine.events.event_format(system, event))
         by_layout.setdefault(found.fields, []).append((system, event))
         formats.setdefault(found.fields, found)
     return [
@@ -132,24 +131,26 @@ def _wanted(system: str, event: str) -> tuple[str, dict[str, Any]]:
     return f"tracepoint:{system}:{event}", {"system": system, "event": event}
 
 
-def _events(system: str, event: str) -> list[tuple[str, str]]:
+def _events(system: str, event: str, machine: Machine) -> list[tuple[str, str]]:
+    known = machine.events
     if not is_wild(system) and not is_wild(event):
         # The usual case: no directory is walked, the one file is looked for.
-        if os.path.exists(f"{mounts.tracefs()}/events/{system}/{event}/format"):
+        if known.event_exists(system, event):
             return [(system, event)]
-        raise _not_found(system, event)
-    systems = matching(system, tracefs.categories()) if is_wild(system) else [system]
-    found = [(s, e) for s in systems if s != _NOT_ATTACHABLE for e in matching(event, tracefs.events(s))]
+        raise _not_found(system, event, machine)
+    systems = matching(system, known.categories()) if is_wild(system) else [system]
+    found = [(s, e) for s in systems if s != _NOT_ATTACHABLE for e in matching(event, known.events(s))]
     if not found:
-        raise _not_found(system, event)
+        raise _not_found(system, event, machine)
     return found
 
 
-def _not_found(system: str, event: str) -> Diagnostic:
-    events = [] if is_wild(system) else tracefs.events(system)
+def _not_found(system: str, event: str, machine: Machine) -> Diagnostic:
+    known = machine.events
+    events = [] if is_wild(system) else known.events(system)
     if not events:
         what = f"no tracepoint subsystem is called '{system}'"
-        return missing(what, system, tracefs.categories(), _LIST)
+        return missing(what, system, known.categories(), _LIST)
     return missing(f"no tracepoint matches '{system}:{event}'", event, events, _LIST)
 
 
@@ -169,7 +170,7 @@ def attach(program: Any, targets: Any, session: Any) -> list[Any]:
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:
     """Every tracepoint as ``tracepoint:SUBSYSTEM:EVENT``."""
-    for system, event in tracefs.tracepoints():
+    for system, event in machine.events.tracepoints():
         if system != _NOT_ATTACHABLE:
             yield f"tracepoint:{system}:{event}"
 
@@ -177,6 +178,6 @@ def listing(machine: Machine, pattern: str) -> Iterator[str]:
 def describe(machine: Machine, name: str) -> Iterator[str]:
     """The fields of one listed tracepoint, one declaration each, without the common ones."""
     _, system, event = name.split(":")
-    for field in parse_format(tracefs.event_format(system, event)).fields:
+    for field in parse_format(machine.events.event_format(system, event)).fields:
         if not field.name.startswith("common_"):
             yield field.declaration
