@@ -121,7 +121,8 @@ def _next(words: Words) -> int:
         }
         print(json_text(record, pretty=words.pretty))
     else:
-        print(f"key: {'None' if key is None else hex_text(key)}\nnext key: {hex_text(found)}")
+        shown = "key: None" if key is None else f"key:\n{hex_text(key)}"
+        print(f"{shown}\nnext key:\n{hex_text(found)}")
     return 0
 
 

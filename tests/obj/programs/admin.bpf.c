@@ -15,7 +15,6 @@ struct val {
 	int *p;
 	short arr[3];
 	_Bool ok;
-	double real;
 };
 
 struct {

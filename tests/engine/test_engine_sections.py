@@ -1,0 +1,146 @@
+"""Programs attached where their sections say, and object files loaded to stay."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tracebee.engine.kernel.loader import LoadedObject, load_object
+from tracebee.engine.kernel.object_files import LoadOptions, load_and_pin
+from tracebee.engine.kernel.sections import attach_section, is_attachable
+from tracebee.errors import DecodeError, KernelError, UnsupportedError, UsageError
+from tracebee.kernel import pins
+from tracebee.kernel.map import Map
+from tracebee.kernel.mounts import open_detached
+from tracebee.obj.elf_reader import read_object
+
+pytestmark = [pytest.mark.needs("bpf", "clang")]
+
+
+@pytest.fixture
+def bpffs() -> Iterator[str]:
+    with open_detached("bpf") as root:
+        yield f"/proc/self/fd/{root.fd}"
+
+
+def hits(loaded: LoadedObject) -> list[int]:
+    return [struct.unpack("=Q", value)[0] for _, value in loaded.maps["hits"].items()]
+
+
+def attached_hits(loaded: LoadedObject, name: str, number: int) -> int:
+    """How often a program ran while this process did something seven times."""
+    definition = next(p for p in loaded.object.programs if p.name == name)
+    assert is_attachable(definition)
+    before = hits(loaded)[number]
+    links = attach_section(loaded.programs[name], definition)
+    try:
+        for _ in range(7):
+            os.getpgid(0)
+            Path("/proc/self/comm").read_bytes()
+    finally:
+        for link in links:
+            link.close()
+    return hits(loaded)[number] - before
+
+
+USER_SECTIONS = [
+    "tracepoint_long",
+    "tracepoint_short",
+    "raw_short",
+    "raw_long",
+    "typed",
+    "user",
+    "user_return",
+    "user_many",
+]
+
+
+def test_sections(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("sections"))) as loaded:
+        for number, name in enumerate(USER_SECTIONS):
+            assert attached_hits(loaded, name, number) >= 7, name
+        definitions = {program.name: program for program in loaded.object.programs}
+        for link in attach_section(loaded.programs["walk"], definitions["walk"]):
+            assert link.info().fields["target_name"] == "task"
+            link.close()
+        assert not is_attachable(definitions["nowhere"])
+        with pytest.raises(UnsupportedError, match="does not say where 'nowhere'"):
+            attach_section(loaded.programs["nowhere"], definitions["nowhere"])
+
+
+@pytest.mark.needs("kprobe", "kprobe_multi")
+def test_kernel_sections(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("kernel_sections"))) as loaded:
+        for number, name in enumerate(["entry", "back", "call", "many"]):
+            assert attached_hits(loaded, name, number) >= 7, name
+
+
+def test_one_program_and_its_maps_stay(compiled: Callable[[str], str], bpffs: str) -> None:
+    load_and_pin(
+        compiled("admin"), f"{bpffs}/watch", everything=False, options=LoadOptions(pin_maps=f"{bpffs}/maps")
+    )
+    found = {pin.path[len(bpffs) :]: pin.kind for pin in pins.walk(bpffs)}
+    assert found == {
+        "/watch": "prog",
+        **{f"/maps/{name}": "map" for name in ("table", "per_cpu", "plain", "_data", "_rodata", "_bss")},
+    }
+
+
+def test_all_programs_attached_stay(compiled: Callable[[str], str], bpffs: str) -> None:
+    options = LoadOptions(attach=True, pin_maps=f"{bpffs}/maps")
+    load_and_pin(compiled("sections"), f"{bpffs}/all", everything=True, options=options)
+    kinds = {pin.path.rpartition("/")[2]: pin.kind for pin in pins.walk(f"{bpffs}/all")}
+    assert kinds == dict.fromkeys([*USER_SECTIONS, "walk"], "link")
+    with Map.pinned(f"{bpffs}/maps/hits") as table:
+        before = table.items()
+        os.getpgid(0)
+        assert table.items() != before
+    for name in kinds:
+        pins.unpin(f"{bpffs}/all/{name}")
+
+
+def test_maps_of_others_are_used(compiled: Callable[[str], str], bpffs: str) -> None:
+    load_and_pin(
+        compiled("admin"), f"{bpffs}/a", everything=False, options=LoadOptions(pin_maps=f"{bpffs}/m")
+    )
+    with Map.pinned(f"{bpffs}/m/table") as table:
+        load_and_pin(
+            compiled("admin"),
+            f"{bpffs}/b",
+            everything=False,
+            reuse={"table": table},
+            options=LoadOptions(pin_maps=f"{bpffs}/n"),
+        )
+        assert "table" not in os.listdir(f"{bpffs}/n")
+        with pytest.raises(UsageError, match="the file has no map 'chair'"):
+            load_and_pin(compiled("admin"), f"{bpffs}/c", everything=False, reuse={"chair": table})
+
+
+def test_failure_leaves_nothing_pinned(compiled: Callable[[str], str], bpffs: str) -> None:
+    os.mkdir(f"{bpffs}/all")
+    os.mkdir(f"{bpffs}/all/length")
+    with pytest.raises(KernelError, match="the name exists already"):
+        load_and_pin(compiled("admin"), f"{bpffs}/all", everything=True)
+    assert list(pins.walk(bpffs)) == []
+
+
+def test_logs_on_request_and_other_types(compiled: Callable[[str], str], bpffs: str) -> None:
+    logs = load_and_pin(
+        compiled("admin"), f"{bpffs}/a", everything=False, options=LoadOptions(log=True, section="")
+    )
+    assert all("processed" in log for log in logs)
+    with pytest.raises(UsageError, match="no section type 'nonsense'"):
+        load_and_pin(
+            compiled("admin"), f"{bpffs}/b", everything=False, options=LoadOptions(section="nonsense")
+        )
+
+
+def test_files_that_are_no_objects(tmp_path: Path, bpffs: str) -> None:
+    text = tmp_path / "x.o"
+    text.write_text("hello")
+    with pytest.raises(DecodeError):
+        load_and_pin(str(text), f"{bpffs}/x", everything=False)
