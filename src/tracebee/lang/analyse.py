@@ -53,7 +53,7 @@ class MapState:
 class VariableState:
     """What is known of a scratch variable. ``memory``: a callback needs its address."""
 
-    __slots__ = ("depth", "fixed", "memory", "name", "read", "span", "type")
+    __slots__ = ("depth", "early", "fixed", "memory", "name", "read", "span", "type")
 
     def __init__(self, name: str, span: Span, depth: int) -> None:
         self.name = name
@@ -63,6 +63,7 @@ class VariableState:
         self.fixed = False  # its type was written down
         self.read = False
         self.memory = False
+        self.early = False  # it may be read on a path that has not given it a value
 
 
 class Analyser:
@@ -445,6 +446,7 @@ class Analyser:
             if not earlier:
                 return None
             state = earlier[-1]
+            state.early = True
             self.scopes[0][node.name] = state
         if state.depth < self.depth:
             state.memory = True

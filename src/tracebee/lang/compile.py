@@ -10,6 +10,7 @@ from tracebee.lang.analyse import Analyser, signature_of
 from tracebee.lang.lower import Gen
 from tracebee.lang.records import Records
 from tracebee.lang.script import Attachment, MapInfo, Script
+from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import Unit, is_aggregation, map_name
 from tracebee.source import NOWHERE
 
@@ -146,6 +147,7 @@ def _lower(unit: Unit, analyser: Analyser, work: Work) -> list[tuple[Any, ProbeG
 def program(g: Gen, probe: ast.Probe) -> None:
     """One probe as one function: predicate, then body."""
     from tracebee.lang.lower_expressions import branch
+    from tracebee.lang.lower_maps import branch_on_entry
 
     b = g.b
     if any(state.iterated for state in g.analyser.maps.values()):
@@ -154,7 +156,11 @@ def program(g: Gen, probe: ast.Probe) -> None:
         open_frame(g, probe)
     if probe.predicate is not None:
         body, skip = b.block("body"), b.block("skip")
-        branch(g, probe.predicate, body, skip)
+        predicate = probe.predicate
+        if isinstance(predicate, ast.MapAccess) and is_scalar(g.map_state(predicate).value):
+            branch_on_entry(g, predicate, body, skip)
+        else:
+            branch(g, predicate, body, skip)
         b.at(skip)
         b.ret(0)
         b.at(body)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from tracebee.errors import Diagnostic
 from tracebee.ir import I64, STACK, Builder, Function
 from tracebee.lang import ast
 from tracebee.lang.script import EVENTS, RODATA
 from tracebee.lang.types import Type, alignment
 from tracebee.lang.unify import COUNTABLE, is_scalar
 from tracebee.obj.model import CoreReloc
+from tracebee.source import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +62,8 @@ class Gen:
         self.frame: Value | None = None
         self.frame_slots: dict[int, int] = {} if parent is None else parent.frame_slots
         self.locals: dict[int, Local] = {}
+        # Entries of maps that the predicate found, by map and key's text, until the map is written.
+        self.known: dict[tuple[str, str], Value] = {}
         self.memory: dict[int, Value] = {}
         # Loop variables over maps: key, value, and the value as a number when it is an aggregation's.
         self.pairs: dict[int, tuple[Place, Place, Value | None]] = {}
@@ -81,8 +85,13 @@ class Gen:
                 return self.load(self.place(node), t)
             self.place(node)
             return self.b.const(0)
-        with self.b.span(node.span):
-            return rule(self, node)
+        try:
+            with self.b.span(node.span):
+                return rule(self, node)
+        except Diagnostic as wrong:
+            if wrong.span == NOWHERE:  # a probe's own finding knows no place
+                wrong.span = node.span
+            raise
 
     def place(self, node: ast.Node) -> Place:
         """Where an expression's value lies; written to a local object when it lies nowhere yet."""
@@ -234,7 +243,7 @@ class Gen:
             return Place(self.frame, slot)
         found = self.memory.get(id(state))
         if found is None:
-            found = self.memory[id(state)] = self.at_entry(max(8, state.type.size), state.name)
+            found = self.memory[id(state)] = self.at_entry(state)
             pair = self.pairs.get(id(state))
             if pair is not None:
                 from tracebee.lang.lower_for_map import write_pair
@@ -242,19 +251,21 @@ class Gen:
                 write_pair(self, state, pair, Place(found))
         return Place(found)
 
-    def at_entry(self, size: int, name: str) -> Value:
-        """A local object that lives as long as the function runs."""
+    def at_entry(self, state: VariableState) -> Value:
+        """Memory for a variable, for as long as the function runs."""
         b = self.b
         here = b.current
         entry = self.function.blocks[0]
         kept = entry.insns
         entry.insns = []
         b.at(entry)
-        object_ = b.alloca(size, 8, name)
-        b.memset(object_, 0, 0, 8 if size > 64 else size)
+        size = max(8, state.type.size)
+        found = b.alloca(size, 8, state.name)
+        if state.early:
+            self.zero(found, 0, size)
         entry.insns = entry.insns + kept
         b.at(here)
-        return object_
+        return found
 
     # Events and control.
 

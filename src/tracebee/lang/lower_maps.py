@@ -59,6 +59,8 @@ def _read(g: Gen, node: ast.Map | ast.MapAccess) -> Value:
     if isinstance(node, ast.Map):
         return g.load(scalar_place(g, state), state.value)
     b = g.b
+    if g.known and (known := g.known.get((state.name, steady_text(node.key)))) is not None:
+        return g.load(Place(known), state.value)
     entry = lookup(g, state, key_of(g, state, node.key))
     before = b.current
     have, done = b.block("found"), b.block("read")
@@ -68,6 +70,46 @@ def _read(g: Gen, node: ast.Map | ast.MapAccess) -> Value:
     b.jump(done)
     b.at(done)
     return b.phi([(0, before), (value, have)])
+
+
+# Builtins that give the same value all through one run of a program.
+_STEADY = frozenset(
+    {"pid", "tid", "uid", "gid", "cpu", "comm", "cgroup", "retval", "curtask", "func", "probe"}
+)
+
+
+def steady_text(node: ast.Node) -> str:
+    """A text that equal keys share when the key cannot change during a run; empty otherwise."""
+    if isinstance(node, ast.Builtin):
+        return node.name if node.name in _STEADY or node.name.startswith("arg") else ""
+    if isinstance(node, (ast.Integer, ast.String)):
+        return repr(node.value)
+    if isinstance(node, ast.Field) and isinstance(node.base, ast.Builtin) and node.base.name == "args":
+        return f"args.{node.name}"
+    if isinstance(node, ast.Tuple):
+        items = [steady_text(item) for item in node.items]
+        return f"({','.join(items)})" if all(items) else ""
+    return ""
+
+
+def branch_on_entry(g: Gen, node: ast.MapAccess, then: Block, otherwise: Block) -> None:
+    """A predicate that asks for an entry that is not 0: what it finds need not be looked up again."""
+    b = g.b
+    state = g.map_state(node)
+    entry = lookup(g, state, key_of(g, state, node.key))
+    have = b.block("found")
+    b.branch(entry, have, otherwise)
+    b.at(have)
+    b.branch(g.load(Place(entry), state.value), then, otherwise)
+    text = steady_text(node.key)
+    if text:
+        g.known[(state.name, text)] = entry
+
+
+def forget(g: Gen, name: str) -> None:
+    """A map is written: entries of it that were found may have been replaced."""
+    for key in [k for k in g.known if k[0] == name]:
+        del g.known[key]
 
 
 def _read_place(g: Gen, node: ast.Map | ast.MapAccess) -> Place | None:
@@ -143,6 +185,7 @@ def store_value(g: Gen, target: ast.Map | ast.MapAccess, value: Value) -> None:
 
 def _update(g: Gen, state: MapState, key: Value, data: Value) -> None:
     b = g.b
+    forget(g, state.name)
     failed = b.helper("map_update_elem", b.map_ref(map_name(state.name)), key, data, BPF_ANY)
     full, done = b.block("full"), b.block("stored")
     b.branch(failed, full, done)

@@ -145,6 +145,7 @@ def _block(g: Gen, node: ast.Block) -> None:
 
 
 def _while(g: Gen, node: ast.While) -> None:
+    g.known.clear()  # a later round may come after a write that is not yet seen here
     b = g.b
     head, body, done = b.block("while"), b.block("body"), b.block("done")
     b.jump(head)
@@ -159,6 +160,7 @@ def _while(g: Gen, node: ast.While) -> None:
 
 
 def _unroll(g: Gen, node: ast.Unroll) -> None:
+    g.known.clear()  # a later round may come after a write that is not yet seen here
     count = evaluate(g.analyser, node.count)
     assert isinstance(count, int)
     b = g.b
@@ -175,6 +177,7 @@ def _unroll(g: Gen, node: ast.Unroll) -> None:
 
 
 def _for(g: Gen, node: ast.For) -> None:
+    g.known.clear()  # a later round may come after a write that is not yet seen here
     if isinstance(node.iterable, ast.Map):
         from tracebee.lang.lower_for_map import for_map
 

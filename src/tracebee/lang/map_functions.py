@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, type_of
-from tracebee.lang.lower_maps import first_key, key_of, lookup
+from tracebee.lang.lower_maps import first_key, forget, key_of, lookup
 from tracebee.lang.script import SCALARS
 from tracebee.lang.types import BOOL, NONE, UINT64, Type, display
 from tracebee.lang.unit import is_aggregation, map_name
@@ -81,6 +81,7 @@ def _emit_delete(g: Gen, node: ast.Call) -> Value:
     over, key = _delete_target(node)
     state = g.map_state(over)
     if key is not None:
+        forget(g, state.name)
         failed = b.helper("map_delete_elem", b.map_ref(map_name(state.name)), key_of(g, state, key))
         return b.compare("eq", failed, 0)
     if is_aggregation(state):
