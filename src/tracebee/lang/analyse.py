@@ -324,6 +324,14 @@ class Analyser:
             state = self.maps[node.name] = MapState(node.name, node.span)
         return state
 
+    def undefined(self, state: MapState, span: Span) -> Type:
+        """Report a map that is read and never written."""
+        from tracebee.lang.suggest import did_you_mean
+
+        state.read = True
+        hint = did_you_mean(state.name, (n for n, s in self.maps.items() if s.value.kind != "unknown"))
+        return self.error(f"Undefined map: @{state.name}", span, hint and hint.replace("'", "'@", 1))
+
     def key(self, state: MapState, node: ast.Expr) -> None:
         """The map is accessed with this key."""
         t = self.value(node)
@@ -402,7 +410,7 @@ class Analyser:
             )
             return
         if state.value.kind == "unknown":
-            self.error(f"Undefined map: @{state.name}", over.span)
+            self.undefined(state, over.span)
         value = as_integer(state.value) if state.value.kind in COUNTABLE else state.value
         if value.kind in AGGREGATIONS:
             self.error(f"Loop expression does not support type: {display(state.value)}", over.span)

@@ -94,10 +94,7 @@ def _map(a: Analyser, node: ast.Map | ast.MapAccess) -> Type:
     state = a.target(node)
     state.read = True
     if state.value.kind == "unknown":
-        from tracebee.lang.suggest import did_you_mean
-
-        hint = did_you_mean(state.name, (n for n, s in a.maps.items() if s.value.kind != "unknown"))
-        return a.error(f"Undefined map: @{state.name}", node.span, hint)
+        return a.undefined(state, node.span)
     return state.value
 
 

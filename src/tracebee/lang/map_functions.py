@@ -26,8 +26,7 @@ def _map_argument(a: Analyser, node: ast.Call) -> MapState | None:
     state = a.map(first)
     first.type = state.value
     if state.value.kind == "unknown":
-        state.read = True
-        a.error(f"Undefined map: @{state.name}", first.span)
+        a.undefined(state, first.span)
         return None
     return state
 
@@ -71,8 +70,7 @@ def _check_delete(a: Analyser, node: ast.Call) -> Type:
             f"delete(@{state.name}, key) deletes an entry, clear(@{state.name}) all of them",
         )
     if state.value.kind == "unknown":
-        state.read = True
-        return a.error(f"Undefined map: @{state.name}", first.span)
+        return a.undefined(state, first.span)
     return BOOL
 
 

@@ -88,8 +88,7 @@ def _check_print(a: Analyser, node: ast.Call) -> Type:
         state = a.map(first)
         first.type = state.value
         if state.value.kind == "unknown":
-            state.read = True
-            return a.error(f"Undefined map: @{state.name}", first.span)
+            return a.undefined(state, first.span)
         return NONE
     t = a.expr(first)
     if t.kind == "unknown":
