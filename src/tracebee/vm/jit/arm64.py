@@ -88,24 +88,36 @@ class Arm64:
 
     def invoker(self) -> bytes:
         """See ``target.Machine``."""
-        entry, r1, r2, repeat = 19, 20, 21, 22
-        pairs = ((FRAME, LINK), (entry, r1), (r2, repeat), (25, _CONTEXT))
+        pairs = ((FRAME, LINK), (19, 20), (21, 22), (25, _CONTEXT))
+        places = (
+            *(CONTEXT.entry, CONTEXT.r1, CONTEXT.r2, CONTEXT.repeat),
+            *(CONTEXT.packet, CONTEXT.packet_length),
+        )
+
+        def keep(register: int, place: int) -> tuple[int]:
+            return _plain(arm.access(arm.STORE, register, _CONTEXT, place, 64))
+
+        def take(register: int, place: int) -> tuple[int]:
+            return _plain(arm.access(arm.LOAD, register, _CONTEXT, place, 64))
+
         loop = [
-            *_plain(arm.access(arm.STORE, ZERO, _CONTEXT, CONTEXT.tail_calls, 64)),
+            *keep(ZERO, CONTEXT.tail_calls),
             *arm.move_immediate(_T0, MAX_GOTOS),
-            *_plain(arm.access(arm.STORE, _T0, _CONTEXT, CONTEXT.gotos, 64)),
-            arm.move(0, r1, 1),
-            arm.move(1, r2, 1),
-            arm.call_register(entry),
-            arm.immediate(arm.SUBS_IMMEDIATE, repeat, repeat, 1, 1),
+            *keep(_T0, CONTEXT.gotos),
+            *take(REGISTERS[1], CONTEXT.r1),
+            *take(REGISTERS[2], CONTEXT.r2),
+            *[arm.move(REGISTERS[n], ZERO, 1) for n in (0, 3, 4, 5, 6, 7, 8, 9)],
+            *take(_T0, CONTEXT.entry),
+            arm.call_register(_T0),
+            *take(_T0, CONTEXT.repeat),
+            arm.immediate(arm.SUBS_IMMEDIATE, _T0, _T0, 1, 1),
+            *keep(_T0, CONTEXT.repeat),
         ]
         return words(
             *[arm.push(*pair) for pair in pairs],
             arm.immediate(arm.SUB_IMMEDIATE, SP, SP, CONTEXT.size, 1),
             arm.immediate(arm.ADD_IMMEDIATE, _CONTEXT, SP, 0, 1),
-            *[arm.move(to, n, 1) for n, to in enumerate((entry, r1, r2, repeat))],
-            *_plain(arm.access(arm.STORE, 4, _CONTEXT, CONTEXT.packet, 64)),
-            *_plain(arm.access(arm.STORE, 5, _CONTEXT, CONTEXT.packet_length, 64)),
+            *[keep(register, place)[0] for register, place in enumerate(places)],
             *loop,
             arm.branch_if(arm.NOT_EQUAL, -4 * len(loop)),
             arm.immediate(arm.ADD_IMMEDIATE, SP, SP, CONTEXT.size, 1),

@@ -32,7 +32,12 @@ class Context(NamedTuple):
     gotos: int = 8  # u64: may_goto instructions that may still fall through
     packet: int = 16  # u64: address of the packet of LD_ABS and LD_IND
     packet_length: int = 24  # u64
-    size: int = 32
+    # What the invoker keeps for itself, as every register is the program's
+    entry: int = 32
+    r1: int = 40
+    r2: int = 48
+    repeat: int = 56
+    size: int = 64
 
 
 CONTEXT = Context()
@@ -73,7 +78,8 @@ class Machine(Protocol):
 
     def invoker(self) -> bytes:
         """A C function ``u64 (entry, r1, r2, repeat, packet, packet length)`` that makes a context, runs
-        a program ``repeat`` times and returns its last r0.
+        a program ``repeat`` times and returns its last r0. Every register but r1, r2 and r10 is zero when
+        the program begins.
         """
 
 

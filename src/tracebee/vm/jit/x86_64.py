@@ -104,27 +104,34 @@ class X8664:
 
     def invoker(self) -> bytes:
         """See ``target.Machine``."""
-        entry, r1, r2, repeat, packet, length = x86.RDI, x86.RSI, RDX, RCX, x86.R8, R9
+        # With the return address these are 48 bytes, so that the stack stays aligned to 16.
+        saved = (x86.RBX, R12, x86.R13, x86.R14, x86.R15)
+        given = (
+            (CONTEXT.entry, x86.RDI),
+            (CONTEXT.r1, x86.RSI),
+            (CONTEXT.r2, RDX),
+            (CONTEXT.repeat, RCX),
+            (CONTEXT.packet, x86.R8),
+            (CONTEXT.packet_length, R9),
+        )
+        cleared = [REGISTERS[n] for n in (0, 3, 4, 5, 6, 7, 8, 9)]
         loop = (
             x86.store_immediate(R12, CONTEXT.tail_calls, 0, 64)
             + x86.store_immediate(R12, CONTEXT.gotos, MAX_GOTOS, 64)
-            + x86.move(x86.RDI, x86.R13, 1)
-            + x86.move(x86.RSI, x86.R14, 1)
-            + x86.call_register(x86.RBX)
-            + x86.arithmetic_immediate(x86.SUB, RBP, 1, 1)
+            + x86.load(REGISTERS[1], R12, CONTEXT.r1, 64)
+            + x86.load(REGISTERS[2], R12, CONTEXT.r2, 64)
+            + b"".join([x86.move_immediate(register, 0) for register in cleared])
+            + x86.memory(b"\xff", 2, R12, CONTEXT.entry, 0)  # call
+            + x86.memory(b"\x83", x86.SUB, R12, CONTEXT.repeat, 1)
+            + b"\x01"
         )
-        back = bytes((0x70 | x86.NOT_EQUAL, -(len(loop) + 2) & 0xFF))
-        # With the return address these are 48 bytes, so that the stack stays aligned to 16.
-        saved = (x86.RBX, R12, x86.R13, x86.R14, RBP)
-        moves = ((x86.RBX, entry), (x86.R13, r1), (x86.R14, r2), (RBP, repeat), (R12, RSP))
         return (
             b"".join([x86.push(register) for register in saved])
             + x86.arithmetic_immediate(x86.SUB, RSP, CONTEXT.size, 1)
-            + b"".join([x86.move(to, register, 1) for to, register in moves])
-            + x86.store(R12, CONTEXT.packet, packet, 64)
-            + x86.store(R12, CONTEXT.packet_length, length, 64)
+            + x86.move(R12, RSP, 1)
+            + b"".join([x86.store(R12, place, register, 64) for place, register in given])
             + loop
-            + back
+            + bytes((0x70 | x86.NOT_EQUAL, -(len(loop) + 2) & 0xFF))
             + x86.arithmetic_immediate(x86.ADD, RSP, CONTEXT.size, 1)
             + b"".join([x86.pop(register) for register in reversed(saved)])
             + x86.RETURN
