@@ -33,6 +33,40 @@ _C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 5)
 _TEXTS = ("maps.s", "process.s", *(("ringbuf.s",) if mmap.PAGESIZE == 4096 else ()))
 
 
+class NativeFunctions:
+    """Functions written in BPF assembly, compiled.
+
+    :param texts: what they are in; they may call each other by name.
+    :param python: functions in Python that they call as ``kfunc``; other names are the C library's.
+    """
+
+    def __init__(
+        self, texts: tuple[str, ...], python: Mapping[str, Callable[[int, int, int, int, int], int]]
+    ) -> None:
+        program, outside = _link(texts)
+        # The callbacks live as long as the code that calls them.
+        self._callbacks = {name: _C_FUNCTION(function) for name, function in python.items()}
+        kfuncs = {number: self._outside(name) for name, number in outside.items()}
+        native = compile_program(program, Environment(kfuncs=kfuncs))
+        self._memory = ExecutableMemory(native.code)
+        self.addresses: Mapping[str, int] = {
+            name: self._memory.address + native.functions[slot] for slot, name in program.names.items()
+        }
+        self.helpers: Mapping[int, int] = {
+            BY_NAME[name].number: address for name, address in self.addresses.items() if name in BY_NAME
+        }
+
+    def _outside(self, name: str) -> int:
+        function = self._callbacks.get(name) or ctypes.CDLL(None)[name]
+        address = ctypes.cast(function, ctypes.c_void_p).value
+        assert address is not None, f"the C library has no {name}"
+        return address
+
+    def close(self) -> None:
+        """Free the code. Nothing may run in it any more."""
+        self._memory.close()
+
+
 class NativeHelpers:
     """Helpers for the compiled programs of one VM.
 
@@ -40,38 +74,23 @@ class NativeHelpers:
     """
 
     def __init__(self, space: MapSpace) -> None:
-        program, outside = _library()
         self._space = space
-        # The callbacks live as long as the code that calls them.
-        self._callbacks = {name: _C_FUNCTION(function) for name, function in self._python().items()}
-        kfuncs = {number: self._address(name) for name, number in outside.items()}
-        native = compile_program(program, Environment(kfuncs=kfuncs))
-        self._memory = ExecutableMemory(native.code)
-        self.addresses: Mapping[str, int] = {
-            name: self._memory.address + native.functions[slot] for slot, name in program.names.items()
-        }
-        self.table: Mapping[int, int] = {
-            BY_NAME[name].number: address for name, address in self.addresses.items() if name in BY_NAME
-        }
+        self._functions = NativeFunctions(_texts(), self._python())
+        self.addresses = self._functions.addresses
+        self.table = self._functions.helpers
         for map_ in space.maps:
             if isinstance(map_, RingBufferMap):
                 map_.memory.set_u64(layout.HEAD, map_.fileno())  # where commit finds whom to wake
 
     def close(self) -> None:
         """Free the code. No compiled program may run any more."""
-        self._memory.close()
+        self._functions.close()
 
     def __enter__(self) -> NativeHelpers:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _address(self, name: str) -> int:
-        function = self._callbacks.get(name) or ctypes.CDLL(None)[name]
-        address = ctypes.cast(function, ctypes.c_void_p).value
-        assert address is not None, f"the C library has no {name}"
-        return address
 
     def _python(self) -> dict[str, Callable[[int, int, int, int, int], int]]:
         return {
@@ -137,14 +156,19 @@ def _cpu() -> int:
 
 
 @functools.cache
-def _library() -> tuple[Program, Mapping[str, int]]:
-    """All functions of the texts as one program, and the number of each function it calls outside."""
+def _texts() -> tuple[str, ...]:
     directory = os.path.dirname(__file__)
     codes = [_thread_id()]
     for name in _TEXTS:
         with open(f"{directory}/{name}") as file:
             codes.append(file.read())
-    functions = assemble_functions("\n".join(codes), source="native helpers")
+    return tuple(codes)
+
+
+@functools.cache
+def _link(texts: tuple[str, ...]) -> tuple[Program, Mapping[str, int]]:
+    """All functions of some texts as one program, and the number of each function it calls outside."""
+    functions = assemble_functions("\n".join(texts), source="native helpers")
     starts: dict[str, int] = {}
     slot = 0
     for function in functions:
