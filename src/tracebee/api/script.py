@@ -12,9 +12,9 @@ from tracebee.api.maps import Maps
 from tracebee.api.names import LazyNames
 from tracebee.engine.run import Events
 from tracebee.engine.select import make_engine
+from tracebee.report.actions import HEADER
 from tracebee.report.decode import decoder
 from tracebee.report.fields import member
-from tracebee.report.printf import HEADER
 from tracebee.report.reporter import Reporter
 from tracebee.source import Source
 

@@ -34,9 +34,9 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[G
     return [BeginEnd(kind, f"raw_tp/{kind}", [(point.parts[0], {})])]
 
 
-def attach(program: Any, targets: Any, session: Any) -> list[Any]:
+def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:
     """Nothing: the engine runs these programs itself, before attaching the others and after."""
-    return []
+    yield from ()
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

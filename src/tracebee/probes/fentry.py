@@ -176,11 +176,10 @@ def _wild(module: str, name: str, machine: Machine) -> list[dict[str, Any]]:
     return found
 
 
-def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
+def attach(program: Any, targets: Sequence[Target], session: Any) -> Iterator[Any]:
     """One link: the program was loaded for its only target."""
-    return [
-        Link.tracing(program, session.attach_type, cookie=target.cookie) for target in session.steps(targets)
-    ]
+    for target in session.steps(targets):
+        yield Link.tracing(program, session.attach_type, cookie=target.cookie)
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

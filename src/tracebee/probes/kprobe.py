@@ -123,20 +123,18 @@ def _not_found(name: str) -> Diagnostic:
     return missing(f"no kernel function is called '{name}'", name, kernel_functions.traceable(), inlined)
 
 
-def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
+def attach(program: Any, targets: Sequence[Target], session: Any) -> Iterator[Any]:
     """In bulk where the program was loaded for it, else one perf event for each function."""
     returns = session.kind == "kretprobe"
     if session.is_multi:
-        return [
-            Link.kprobe_multi(
+        for part in session.steps([targets[i : i + _PER_LINK] for i in range(0, len(targets), _PER_LINK)]):
+            yield Link.kprobe_multi(
                 program,
                 symbols=[t.spec["function"] for t in part],
                 cookies=[t.cookie for t in part],
                 retprobe=returns,
             )
-            for part in session.steps([targets[i : i + _PER_LINK] for i in range(0, len(targets), _PER_LINK)])
-        ]
-    links = []
+        return
     for target in session.steps(targets):
         spec = target.spec
         event = PerfEvent.kprobe(
@@ -145,8 +143,7 @@ def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
             retprobe=returns,
             what=target.probe,
         )
-        links.append(session.perf_link(program, event, target.cookie))
-    return links
+        yield session.perf_link(program, event, target.cookie)
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

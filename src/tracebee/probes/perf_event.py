@@ -107,12 +107,11 @@ def _period(text: str, kind: str) -> int:
     return value
 
 
-def attach(program: Any, targets: Any, session: Any) -> list[Any]:
+def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:
     """An event per CPU, or of the traced process alone with ``-p``."""
-    links = []
     for target in targets:
         spec = target.spec
-        links += session.sampled(
+        yield from session.sampled(
             program,
             type=spec["type"],
             config=spec["config"],
@@ -122,7 +121,6 @@ def attach(program: Any, targets: Any, session: Any) -> list[Any]:
             cookie=target.cookie,
             what=f"{session.kind} event {spec['event']}",
         )
-    return links
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

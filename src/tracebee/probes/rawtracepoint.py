@@ -130,17 +130,12 @@ def _known(module: str, machine: Machine) -> Iterator[tuple[str, str]]:
             yield name, where
 
 
-def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
+def attach(program: Any, targets: Sequence[Target], session: Any) -> Iterator[Any]:
     """One link for each event."""
     typed = session.attach_type == BPF_TRACE_RAW_TP
-    return [
-        Link.raw_tracepoint(
-            program,
-            "" if typed else target.spec["event"],
-            cookie=0 if len(targets) == 1 else target.cookie,
-        )
-        for target in session.steps(targets)
-    ]
+    for target in session.steps(targets):
+        name = "" if typed else target.spec["event"]
+        yield Link.raw_tracepoint(program, name, cookie=0 if len(targets) == 1 else target.cookie)
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

@@ -83,33 +83,30 @@ class Session:
         pid: int | None,
         cookie: int,
         what: str = "",
-    ) -> list[Attached]:
+    ) -> Iterator[Attached]:
         """A counter on each CPU, or with a process on each of its threads, children included."""
         places = [(-1, cpu) for cpu in cpus] if pid is None else [(tid, -1) for tid in threads(pid)]
-        return [
-            self.perf_link(
-                program,
-                PerfEvent.sampled(
-                    type, config, period=period, frequency=frequency, pid=tid, cpu=cpu, what=what
-                ),
-                cookie,
+        for tid, cpu in self.steps(places):
+            event = PerfEvent.sampled(
+                type,
+                config,
+                period=period,
+                frequency=frequency,
+                pid=tid,
+                cpu=cpu,
+                inherit=tid > 0,
+                what=what,
             )
-            for tid, cpu in self.steps(places)
-        ]
+            yield self.perf_link(program, event, cookie)
 
     def uprobe(
         self, program: Program, path: str, offset: int, *, returns: bool, ref: int, cookie: int, what: str
-    ) -> list[Attached]:
+    ) -> Iterator[Attached]:
         """One place of a file by the perf PMU; with a process, once for each of its threads."""
         tids = [-1] if self.pid is None else threads(self.pid)
-        return [
-            self.perf_link(
-                program,
-                PerfEvent.uprobe(path, offset, pid=tid, retprobe=returns, ref_ctr_offset=ref, what=what),
-                cookie,
-            )
-            for tid in self.steps(tids)
-        ]
+        for tid in self.steps(tids):
+            event = PerfEvent.uprobe(path, offset, pid=tid, retprobe=returns, ref_ctr_offset=ref, what=what)
+            yield self.perf_link(program, event, cookie)
 
     def uprobe_multi(
         self,

@@ -66,14 +66,13 @@ def _positive(text: str, kind: str) -> int:
     return value
 
 
-def attach(program: Any, targets: Any, session: Any) -> list[Any]:
+def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:
     """profile: an event per CPU, or of the traced process alone with ``-p``; interval: one on one CPU."""
-    links = []
     for target in targets:
         cpus = session.cpus if session.kind == "profile" else session.cpus[:1]
         pid = session.pid if session.kind == "profile" else None
         rate = target.spec
-        links += session.sampled(
+        yield from session.sampled(
             program,
             type=PERF_TYPE_SOFTWARE,
             config=SOFTWARE_EVENTS["cpu-clock"],
@@ -83,7 +82,6 @@ def attach(program: Any, targets: Any, session: Any) -> list[Any]:
             pid=pid,
             cookie=target.cookie,
         )
-    return links
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

@@ -154,18 +154,12 @@ def _not_found(system: str, event: str, machine: Machine) -> Diagnostic:
     return missing(f"no tracepoint matches '{system}:{event}'", event, events, _LIST)
 
 
-def attach(program: Any, targets: Any, session: Any) -> list[Any]:
+def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:
     """One perf event for each tracepoint; its number is read now, as it differs from boot to boot."""
-    return [
-        session.perf_link(
-            program,
-            PerfEvent.tracepoint(
-                tracefs.event_id(target.spec["system"], target.spec["event"]), what=target.probe
-            ),
-            target.cookie,
-        )
-        for target in session.steps(targets)
-    ]
+    for target in session.steps(targets):
+        number = tracefs.event_id(target.spec["system"], target.spec["event"])
+        event = PerfEvent.tracepoint(number, what=target.probe)
+        yield session.perf_link(program, event, target.cookie)
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

@@ -170,7 +170,7 @@ def _demangled(image: ElfFile, pattern: str, language: str) -> Iterator[Symbol]:
         raise MissingProbe(f"no {language} function is called '{pattern}'")
 
 
-def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
+def attach(program: Any, targets: Sequence[Target], session: Any) -> Iterator[Any]:
     """In bulk where the program was loaded for it, else one by one."""
     return attach_user(program, targets, session, returns=session.kind == "uretprobe")
 

@@ -195,7 +195,7 @@ def _deltas(image: ElfFile, note: Note) -> dict[str, int]:
     return deltas
 
 
-def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
+def attach(program: Any, targets: Sequence[Target], session: Any) -> Iterator[Any]:
     """In bulk where the program was loaded for it, else one by one."""
     return attach_user(program, targets, session, returns=False)
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tracebee.lang.script import Target
 
 
-def attach_user(program: Any, targets: Sequence[Target], session: Any, *, returns: bool) -> list[Any]:
+def attach_user(program: Any, targets: Sequence[Target], session: Any, *, returns: bool) -> Iterator[Any]:
     """Attach to every target: specs have ``path``, ``offset`` (in the file) and perhaps ``ref``, the
     file offset of a reference counter that the kernel raises while the probe is attached.
     """
     if not session.is_multi:
-        return [
-            link
-            for target in targets
-            for link in session.uprobe(
+        for target in targets:
+            yield from session.uprobe(
                 program,
                 target.spec["path"],
                 target.spec["offset"],
@@ -27,12 +25,12 @@ def attach_user(program: Any, targets: Sequence[Target], session: Any, *, return
                 cookie=target.cookie,
                 what=target.probe,
             )
-        ]
+        return
     by_path: dict[str, list[Target]] = {}
     for target in targets:
         by_path.setdefault(target.spec["path"], []).append(target)
-    return [
-        session.uprobe_multi(
+    for path, same in by_path.items():
+        yield session.uprobe_multi(
             program,
             path,
             [t.spec["offset"] for t in same],
@@ -40,5 +38,3 @@ def attach_user(program: Any, targets: Sequence[Target], session: Any, *, return
             cookies=[t.cookie for t in same],
             returns=returns,
         )
-        for path, same in by_path.items()
-    ]

@@ -65,13 +65,12 @@ def _address(text: str, machine: Machine) -> int:
     raise MissingProbe(f"'{text}' is neither an address nor a symbol of the kernel", hint=_USAGE)
 
 
-def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
+def attach(program: Any, targets: Sequence[Target], session: Any) -> Iterator[Any]:
     """A breakpoint event on every CPU, or on each thread of the traced process."""
     spec = targets[0].spec
     places = [(-1, cpu) for cpu in session.cpus]
     if session.pid is not None:
         places = [(tid, -1) for tid in threads(session.pid)]
-    links = []
     for tid, cpu in session.steps(places):
         attr = EVENT_ATTR.pack(
             type=PERF_TYPE_BREAKPOINT,
@@ -81,8 +80,7 @@ def attach(program: Any, targets: Sequence[Target], session: Any) -> list[Any]:
             bp_len=spec["length"],
         )
         event = PerfEvent.open(attr, pid=tid, cpu=cpu, what=targets[0].probe)
-        links.append(session.perf_link(program, event, targets[0].cookie))
-    return links
+        yield session.perf_link(program, event, targets[0].cookie)
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

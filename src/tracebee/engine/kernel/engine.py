@@ -101,8 +101,9 @@ class KernelEngine:
                 continue
             session.kind = unit.kind
             session.attach_type = unit.attach_type
-            made = module_of(unit.kind).attach(unit.program, unit.targets, session)
-            self._links += made
+            # One by one, so that what was attached is known when something stops in between.
+            for link in module_of(unit.kind).attach(unit.program, unit.targets, session):
+                self._links.append(link)
 
     def fileno(self) -> int:
         """The ring buffer's descriptor."""

@@ -131,7 +131,10 @@ def explain(error: VerifierError, image: Image) -> VerifierError:
     )
 
 
-_NOISE = ("processed ", "verification time", "stack depth", "mark_precise", "insns_total", "peak_states")
+_NOISE = (
+    *("processed ", "verification time", "stack depth", "mark_precise", "insns_total", "peak_states"),
+    *("cur state:", "old state:"),
+)
 
 
 def _complaint(log: str) -> str:
