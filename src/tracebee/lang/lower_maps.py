@@ -219,40 +219,39 @@ def with_entry(
         b.at(done)
         return
     key = key_of(g, state, target.key)
-    entry = lookup(g, state, key)
-    before = b.current
-    miss, full = b.block("missing"), b.block("full")
-    b.branch(entry, have, miss)
-    b.at(miss)
-    after, made = _insert(g, state, key, first, done, full)
-    if made is not None:
-        b.branch(made, have, full)
-    b.at(full)
-    g.lost(f"map @{state.name}")
-    b.jump(done)
-    b.at(have)
-    body(entry if made is None else b.phi([(entry, before), (made, after)]))
-    b.jump(done)
-    b.at(done)
-
-
-def _insert(
-    g: Gen, state: MapState, key: Value, first: Callable[[Value], None] | None, done: Block, full: Block
-) -> tuple[Block, Value | None]:
-    """Make an entry: of ``first``, which is all, or of zeros, to which a pointer comes back."""
-    b = g.b
     name = map_name(state.name)
+    miss, full = b.block("missing"), b.block("full")
     if first is not None:
+        entry = lookup(g, state, key)
+        b.branch(entry, have, miss)
+        b.at(miss)
         data = b.alloca(state.value.size, 8, "first")
         first(data)
         # Per CPU there is no race: this CPU's value was not there, whoever makes the entry.
         b.branch(b.helper("map_update_elem", b.map_ref(name), key, data, BPF_ANY), full, done)
-        return b.current, None
-    zeros = b.data_ref(RODATA, g.unit.zeros(state.value.size))
-    b.helper("map_update_elem", b.map_ref(name), key, zeros, BPF_NOEXIST)
-    # Another CPU may have made it first: what counts is whether it is there now.
-    made = lookup(g, state, key)
-    return b.current, made
+    else:
+        # Another CPU may make it first: what counts is whether it is there when looked for again.
+        tried = b.local("tried")
+        look, make = b.block("look"), b.block("make")
+        b.set(tried, b.const(0))
+        b.jump(look)
+        b.at(look)
+        entry = lookup(g, state, key)
+        b.branch(entry, have, miss)
+        b.at(miss)
+        b.branch(b.get(tried), full, make)
+        b.at(make)
+        b.set(tried, b.const(1))
+        zeros = b.data_ref(RODATA, g.unit.zeros(state.value.size))
+        b.helper("map_update_elem", b.map_ref(name), key, zeros, BPF_NOEXIST)
+        b.jump(look)
+    b.at(full)
+    g.lost(f"map @{state.name}")
+    b.jump(done)
+    b.at(have)
+    body(entry)
+    b.jump(done)
+    b.at(done)
 
 
 def add(g: Gen, target: ast.Map | ast.MapAccess, amount: Value, *, fetch: bool) -> Value:

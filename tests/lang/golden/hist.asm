@@ -8,17 +8,7 @@ tracepoint:
     r1 += -16
     r2 = 16
     call bpf_get_current_comm#16
-    r1 = map[id:0]  ; map AT
-    r2 = r10
-    r2 += -16
-    call bpf_map_lookup_elem#1
-    if r0 != 0x0 goto pc+14
-    r1 = map[id:0]  ; map AT
-    r2 = r10
-    r2 += -16
-    r3 = map[id:0][0]+0  ; data rodata
-    r4 = 1
-    call bpf_map_update_elem#2
+    r7 = 0
     r1 = map[id:0]  ; map AT
     r2 = r10
     r2 += -16
@@ -57,8 +47,17 @@ tracepoint:
     *(u64 *)(r0 +0) = r1
     r0 = 0
     exit
+    if r7 == 0x0 goto pc+6
     r0 = map[id:0][0]+0  ; data lost
     r1 = 1
     lock *(u64 *)(r0 +0) += r1
     r0 = 0
     exit
+    r1 = map[id:0]  ; map AT
+    r2 = r10
+    r2 += -16
+    r3 = map[id:0][0]+0  ; data rodata
+    r4 = 1
+    call bpf_map_update_elem#2
+    r7 = 1
+    goto pc-56

@@ -14,9 +14,9 @@ tracepoint:
     r1 += 8
     r2 = 16
     call bpf_get_current_comm#16
+    r3 = *(u64 *)(r6 +8)
     r1 = r7
     r1 += 24
-    r3 = *(u64 *)(r6 +8)
     r2 = 1024
     call bpf_probe_read_user_str#114
     if r0 != 0x400 goto pc+1

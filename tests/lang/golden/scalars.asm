@@ -33,7 +33,7 @@ kprobe:
     r2 = r10
     r2 += -4
     call bpf_map_lookup_elem#1
-    if r0 == 0x0 goto pc+16
+    if r0 == 0x0 goto pc+15
     if r6 s>= 0x0 goto pc+2
     r6 = 0
     goto pc+5
@@ -42,11 +42,10 @@ kprobe:
     goto pc+2
     r6 /= 10
     r6 += 1
-    r1 = r6
     if r6 < 0xb goto pc+1
-    r1 = 11
-    r1 <<= 3
-    r0 += r1
+    r6 = 11
+    r6 <<= 3
+    r0 += r6
     r1 = *(u64 *)(r0 +0)
     r1 += 1
     *(u64 *)(r0 +0) = r1

@@ -25,10 +25,10 @@ kprobe:
     r0 <<= 32
     r0 s>>= 32
     *(u32 *)(r7 +8) = r0
-    r1 = r7
-    r1 += 12
     r3 = r6
     r3 += 16
+    r1 = r7
+    r1 += 12
     r2 = 8
     call bpf_probe_read_kernel#113
     r6 += 24
