@@ -20,8 +20,6 @@ COMMANDS = {
     "feature": "feature",
     "vm": "vm",
     "build": "build",
-    "attach": "attach",
-    "detach": "detach",
     "list": "list",
 }
 
