@@ -1,6 +1,6 @@
 // Runs machine code sent to it: the other side of test_jit_arm64.py.
 //
-// It writes the address of `mix`, a function of five arguments. Then for each request, u32 numbers of
+// It writes the addresses of `mix`, a function of five arguments, and of `programs`, a table. Then for each request, u32 numbers of
 // code and memory bytes followed by both, it writes the u64 result and the memory. The first request is
 // code alone: the function that runs programs.
 #include <stdint.h>
@@ -13,6 +13,8 @@ static uint64_t mix(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
 {
 	return a + 10 * b + 100 * c + 1000 * d + 10000 * e;
 }
+
+static uint64_t programs[8];
 
 static void take(void *to, size_t size)
 {
@@ -40,10 +42,10 @@ static void *take_code(uint32_t size)
 int main(void)
 {
 	typedef uint64_t (*invoker)(void *, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
-	uint64_t address = (uint64_t)mix;
+	uint64_t addresses[] = { (uint64_t)mix, (uint64_t)programs };
 	invoker invoke = NULL;
 
-	give(&address, sizeof address);
+	give(addresses, sizeof addresses);
 	for (;;) {
 		uint32_t sizes[2];
 		uint64_t result;

@@ -20,6 +20,7 @@ from tracebee.vm.interpreter import Machine
 from tracebee.vm.jit import Environment, compile_program
 from tracebee.vm.jit import arm64_encode as arm
 from tracebee.vm.jit.arm64 import Arm64
+from tracebee.vm.maps import layout
 from tracebee.vm.memory import Memory, Region
 from tracebee.vm.program import Program
 
@@ -39,7 +40,7 @@ class Emulator:
         self.process = subprocess.Popen(
             ["qemu-aarch64", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        (self.mix,) = struct.unpack("<Q", self._read(8))
+        self.mix, self.programs = struct.unpack("<QQ", self._read(16))
         code = Arm64().invoker()
         self._write(struct.pack("<II", len(code), 0) + code)
 
@@ -56,7 +57,9 @@ class Emulator:
 
     def run(self, insns: list[Insn], memory: bytes = b"") -> tuple[int, bytes]:
         """r0, and the memory afterwards."""
-        native = compile_program(Program(insns), Environment(helpers={7: self.mix}), "aarch64")
+        native = compile_program(
+            Program(insns), Environment({7: self.mix}, programs=self.programs), "aarch64"
+        )
         self._write(struct.pack("<II", len(native.code), len(memory)) + native.code + memory)
         (result,) = struct.unpack("<Q", self._read(8))
         return result, self._read(len(memory))
@@ -166,13 +169,20 @@ def test_may_goto_ends_a_loop(emulator: Emulator) -> None:
 
 @pytest.mark.needs("qemu_aarch64")
 def test_33_tail_calls_and_no_more(emulator: Emulator) -> None:
-    # The program puts its own address, as a function's, into a prog array that lies in its memory.
+    # The program puts its own address into the table of programs, and its number is in the prog array
+    # that lies in its memory; the word at 256 counts its runs.
     insns = [
-        *assemble("r0 = *(u64 *)(r1 +16)\n r0 += 1\n *(u64 *)(r1 +16) = r0\n r6 = r1"),
+        *assemble("r6 = r1\n r0 = *(u64 *)(r6 +256)\n r0 += 1\n *(u64 *)(r6 +256) = r0"),
         Insn(0x18, 4, 4, 0, -5 & 0xFFFFFFFF),
-        *assemble("*(u64 *)(r1 +8) = r4\n r2 = r1\n r3 = 0\n call 12\n r0 = *(u64 *)(r6 +16)\n exit"),
+        Insn(0x18, 5, 0, 0, emulator.programs),
+        *assemble("*(u64 *)(r5 +24) = r4\n r2 = r1\n r3 = 1\n call 12\n r0 = *(u64 *)(r6 +256)\n exit"),
     ]
-    assert emulator.run(insns, struct.pack("<QQQ", 1, 0, 0))[0] == 34
+    header = bytearray(264)
+    struct.pack_into("<I", header, layout.MAX_ENTRIES, 2)
+    struct.pack_into("<I", header, layout.ELEMENT_STEP, 8)
+    struct.pack_into("<Q", header, layout.ELEMENTS, 128)
+    struct.pack_into("<I", header, 128 + 8, 3)
+    assert emulator.run(insns, bytes(header))[0] == 34
 
 
 def text(code: int) -> str:

@@ -10,14 +10,18 @@ import jit_programs
 import pytest
 from hypothesis import given, settings
 
+from tracebee import uapi
 from tracebee.errors import UnsupportedError
 from tracebee.isa.asm import assemble
 from tracebee.isa.codec import decode
 from tracebee.isa.insn import Insn
+from tracebee.obj.model import MapDef
 from tracebee.vm import conformance
 from tracebee.vm.interpreter import Machine
 from tracebee.vm.jit import Environment, NativeProgram, compile_program, compiler
 from tracebee.vm.jit.x86_64 import X8664
+from tracebee.vm.maps.create import MapSpace
+from tracebee.vm.maps.nested import ProgArrayMap
 from tracebee.vm.memory import Memory, Region
 from tracebee.vm.program import Program
 
@@ -196,47 +200,56 @@ def test_what_has_no_native_code_is_refused() -> None:
 
 
 class TailCalls:
-    """A prog array at an address, as Environment.prog_array has it by default."""
+    """A prog array of a VM's, and programs in it."""
 
     def __init__(self, entries: int) -> None:
-        self.array = (ctypes.c_uint64 * (1 + entries))(entries)
+        self.space = MapSpace()
+        self.array = self.space.create(MapDef("programs", uapi.BPF_MAP_TYPE_PROG_ARRAY, 4, 4, entries))
+        self.environment = Environment(programs=self.space.programs.table)
 
-    @property
-    def address(self) -> int:
-        return ctypes.addressof(self.array)
+    def compile(self, insns: list[Insn], index: int = -1) -> NativeProgram:
+        """Native code of a program, put into the array."""
+        program = Program(insns)
+        native = NativeProgram(compile_program(program, self.environment))
+        if index >= 0:
+            assert isinstance(self.array, ProgArrayMap)
+            self.array.put(index, program)
+            self.space.programs.enter(program, native.address)
+        return native
 
+    def __enter__(self) -> TailCalls:
+        return self
 
-def tail_call(array: TailCalls, index: int, before: str = "", after: str = "r0 = 1") -> list[Insn]:
-    return [
-        *assemble(before or "r6 = r6"),
-        Insn(0x18, 2, 0, 0, array.address),
-        *assemble(f"r3 = {index}\n call 12\n {after}\n exit"),
-    ]
+    def __exit__(self, *exc: object) -> None:
+        self.space.close()
+
+    def call(self, index: int, before: str = "", after: str = "r0 = 1") -> list[Insn]:
+        """A program that calls the one at an index."""
+        return [
+            *assemble(before or "r6 = r6"),
+            Insn(0x18, 2, 0, 0, self.array.address),
+            *assemble(f"r3 = {index}\n call 12\n {after}\n exit"),
+        ]
 
 
 def test_tail_calls() -> None:
-    array = TailCalls(3)
-    with NativeProgram(compile_program(Program(assemble("r0 = r1\n r0 += 40\n exit")))) as callee:
-        array.array[1 + 2] = callee.address
+    with TailCalls(3) as calls, calls.compile(assemble("r0 = r1\n r0 += 40\n exit"), 2):
         for index, expected in ((2, 42), (1, 1), (3, 1), (-1, 1)):
-            with NativeProgram(compile_program(Program(tail_call(array, index)))) as caller:
+            with calls.compile(calls.call(index)) as caller:
                 assert caller.run(2) == expected
 
 
 def test_a_tail_call_from_a_subprogram_returns_to_its_caller() -> None:
-    array = TailCalls(1)
-    with NativeProgram(compile_program(Program(assemble("r6 = 9\n r0 = 40\n exit")))) as callee:
-        array.array[1] = callee.address
-        caller = [*assemble("r6 = 2\n call pc+2\n r0 += r6\n exit"), *tail_call(array, 0, "r6 = 7")]
-        with NativeProgram(compile_program(Program(caller))) as native:
+    with TailCalls(1) as calls, calls.compile(assemble("r6 = 9\n r0 = 40\n exit"), 0):
+        caller = [*assemble("r6 = 2\n call pc+2\n r0 += r6\n exit"), *calls.call(0, "r6 = 7")]
+        with calls.compile(caller) as native:
             assert native.run() == 42
 
 
 def test_33_tail_calls_and_no_more() -> None:
-    array, memory = TailCalls(1), ctypes.c_uint64()
+    memory = ctypes.c_uint64()
     count = "r0 = *(u64 *)(r1 +0)\n r0 += 1\n *(u64 *)(r1 +0) = r0"
-    with NativeProgram(compile_program(Program(tail_call(array, 0, count, "r0 = 7")))) as native:
-        array.array[1] = native.address
+    with TailCalls(1) as calls, calls.compile(calls.call(0, count, "r0 = 7"), 0) as native:
         for _ in range(2):  # every run begins at 0
             memory.value = 0
             assert native.run(ctypes.addressof(memory)) == 7

@@ -25,6 +25,7 @@ from tracebee.vm.jit.target import (
     Environment,
     Piece,
 )
+from tracebee.vm.maps import layout
 
 # r0 to r10
 REGISTERS = (7, 0, 1, 2, 3, 4, 19, 20, 21, 22, 25)
@@ -151,7 +152,7 @@ def _branch(branch: Branch, distance: int, *, far: bool) -> bytes:
 
 
 def _plain(instruction: int | None) -> tuple[int]:
-    assert instruction is not None, "offsets into the context fit"
+    assert instruction is not None, "offsets into contexts and map headers fit"
     return (instruction,)
 
 
@@ -371,7 +372,7 @@ class _Function:
         number = insn.imm
         if insn.src == isa.BPF_PSEUDO_CALL:
             return [Branch(CALL, slot + 1 + number)]
-        if insn.src == 0 and number == _TAIL_CALL:
+        if insn.src == 0 and number == _TAIL_CALL and self._environment.programs:
             return [words(*self._tail_call())]
         table = self._environment.kfuncs if insn.src else self._environment.helpers
         address = table.get(number)
@@ -386,7 +387,6 @@ class _Function:
     def _tail_call(self) -> list[int]:
         """Go on in another program, or fall through: r2 is the prog array, r3 the index."""
         array, index = REGISTERS[2], REGISTERS[3]
-        entries, first = self._environment.prog_array
         jump = [
             arm.immediate(arm.ADD_IMMEDIATE, _T1, _T1, 1, 1),
             *_plain(arm.access(arm.STORE, _T1, _CONTEXT, CONTEXT.tail_calls, 64)),
@@ -394,8 +394,15 @@ class _Function:
             arm.branch_register(_T2),
         ]
         find = [
-            arm.register(arm.ADD, _T2, array, index, 1, 3),
-            *self._access(arm.LOAD, _T2, _T2, first, 64),
+            *_plain(arm.access(arm.LOAD, _T0, array, layout.ELEMENT_STEP, 32)),
+            arm.multiply(_T2, _T0, index, 1),
+            *_plain(arm.access(arm.LOAD, _T0, array, layout.ELEMENTS, 64)),
+            arm.register(arm.ADD, _T2, _T2, _T0, 1),
+            arm.access_indexed(arm.LOAD, _T2, _T2, array, 32),
+            # The table's first entry is empty, as number 0 is no program's.
+            *arm.move_immediate(_T0, self._environment.programs),
+            arm.register(arm.ADD, _T2, _T0, _T2, 1, 3),
+            *_plain(arm.access(arm.LOAD, _T2, _T2, 0, 64)),
             arm.branch_if_zero(_T2, 4 * (len(jump) + 1), 1),
             *jump,
         ]
@@ -407,7 +414,7 @@ class _Function:
         ]
         return [
             arm.move(index, index, 0),
-            *self._access(arm.LOAD, _T0, array, entries, 32),
+            *_plain(arm.access(arm.LOAD, _T0, array, layout.MAX_ENTRIES, 32)),
             arm.register(arm.SUBS, ZERO, index, _T0, 0),
             arm.branch_if(arm.HIGHER_SAME, 4 * (len(limit) + 1)),
             *limit,

@@ -51,13 +51,13 @@ class Environment(NamedTuple):
     :param helpers: of each helper by its number: functions of five u64 that return a u64, in the
         machine's C calling convention.
     :param kfuncs: the same by the number in the call's immediate; they get 0 as a sixth argument.
-    :param prog_array: byte offsets in a BPF_MAP_TYPE_PROG_ARRAY of its u32 number of entries and of
-        its entries, u64 addresses of compiled programs or 0.
+    :param programs: of the table of compiled programs for tail calls, u64 addresses by the numbers that
+        are in prog arrays (``maps.nested.Registry.table``); 0 when there are none.
     """
 
     helpers: Mapping[int, int] = {}
     kfuncs: Mapping[int, int] = {}
-    prog_array: tuple[int, int] = (0, 8)
+    programs: int = 0
 
 
 class Machine(Protocol):

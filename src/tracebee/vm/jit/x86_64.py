@@ -27,6 +27,7 @@ from tracebee.vm.jit.target import (
     Piece,
 )
 from tracebee.vm.jit.x86_encode import R9, R10, R11, R12, RAX, RBP, RCX, RDX, RSP
+from tracebee.vm.maps import layout
 
 # r0 to r10
 REGISTERS = (RAX, x86.RDI, x86.RSI, RDX, RCX, x86.R8, x86.RBX, x86.R13, x86.R14, x86.R15, RBP)
@@ -398,7 +399,7 @@ class _Function:
         number = insn.imm
         if insn.src == isa.BPF_PSEUDO_CALL:
             return [Branch(CALL, slot + 1 + number)]
-        if insn.src == 0 and number == _TAIL_CALL:
+        if insn.src == 0 and number == _TAIL_CALL and self._environment.programs:
             return [self._tail_call()]
         table = self._environment.kfuncs if insn.src else self._environment.helpers
         address = table.get(number)
@@ -412,23 +413,26 @@ class _Function:
     def _tail_call(self) -> bytes:
         """Go on in another program, or fall through: r2 is the prog array, r3 the index."""
         array, index = REGISTERS[2], REGISTERS[3]
-        entries, first = self._environment.prog_array
         # Backwards, so that each jump to the end knows its distance.
-        jump = x86.memory(b"\x83", x86.ADD, R12, CONTEXT.tail_calls, 1) + b"\x01"
-        jump += self._restore() + x86.jump_register(R11)
-        code = x86.test(R11, R11, 1) + bytes((0x70 | x86.EQUAL, len(jump))) + jump
-        # mov r11, [array + index * 8 + first]
-        scaled = bytes(
-            (0x4C | index >> 3 << 1 | array >> 3, 0x8B, 0x9C, 3 << 6 | (index & 7) << 3 | array & 7)
+        code = x86.memory(b"\x83", x86.ADD, R12, CONTEXT.tail_calls, 1) + b"\x01"
+        code += self._restore() + x86.jump_register(R11)
+        number = (
+            x86.load(R11, array, layout.ELEMENT_STEP, 32)
+            + x86.multiply(R11, index, 1)
+            + x86.memory(b"\x03", R11, array, layout.ELEMENTS, 1)  # add
+            + x86.arithmetic(x86.ADD, R11, array, 1)
+            + x86.load(R11, R11, 0, 32)
         )
-        code = scaled + struct.pack("<i", first) + code
+        # The table's first entry is empty, as number 0 is no program's.
+        entry = x86.move_immediate(R10, self._environment.programs) + _LOAD_ENTRY
+        code = number + entry + x86.test(R11, R11, 1) + x86.skip_if(x86.EQUAL, code)
         limit = x86.memory(b"\x83", x86.CMP, R12, CONTEXT.tail_calls, 1) + bytes((MAX_TAIL_CALLS,))
-        code = limit + bytes((0x70 | x86.ABOVE_EQUAL, len(code))) + code
-        bound = x86.memory(b"\x3b", index, array, entries, 0)
-        code = bound + bytes((0x70 | x86.ABOVE_EQUAL, len(code))) + code
-        return x86.move(index, index, 0) + code
+        code = limit + x86.skip_if(x86.ABOVE_EQUAL, code)
+        bound = x86.memory(b"\x3b", index, array, layout.MAX_ENTRIES, 0)  # cmp
+        return x86.move(index, index, 0) + bound + x86.skip_if(x86.ABOVE_EQUAL, code)
 
 
+_LOAD_ENTRY = b"\x4f\x8b\x1c\xda"  # mov r11, [r10 + r11 * 8]
 _TAIL_CALL = 12  # BPF_FUNC_tail_call
 
 _CLASSES: dict[int, Callable[[_Function, Insn], bytes]] = {
