@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
 from tracebee.kernel.attr import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tracebee.kernel.btf import Btf
     from tracebee.kernel.map import Map
-    from tracebee.kernel.program_info import ProgramDetails, ProgramInfo, TestRun
+    from tracebee.kernel.program_info import ProgramDetails, ProgramInfo
 
 _ENOSPC, _EINVAL, _EPERM = -28, -22, -1
 _LOG_SIZE = 1 << 20
@@ -36,6 +36,15 @@ _LOG_MAX = 0xFFFFFFFF >> 2  # the kernel's own limit (UINT_MAX >> 2 since 5.2)
 
 # The tracing types, whose kernel_version field kernels before 5.0 compare with their own.
 _VERSIONED = frozenset((uapi.BPF_PROG_TYPE_KPROBE,))
+
+
+class TestRun(NamedTuple):
+    """Result of a test run: return value, average nanoseconds, data and context afterwards."""
+
+    retval: int
+    duration: int
+    data: bytes
+    ctx: bytes
 
 
 class Program(Fd):
@@ -234,8 +243,6 @@ class Program(Fd):
             batch_size=batch_size,
         )
         bpf(uapi.BPF_PROG_TEST_RUN, attr, self.what)
-        from tracebee.kernel.program_info import TestRun
-
         return TestRun(
             TEST_RUN.get(attr, "retval"),
             TEST_RUN.get(attr, "duration"),

@@ -10,15 +10,6 @@ from tracebee.kernel.bpf import info_by_fd
 from tracebee.kernel.syscall import address
 
 
-class TestRun(NamedTuple):
-    """Result of a test run: return value, average nanoseconds, data and context afterwards."""
-
-    retval: int
-    duration: int
-    data: bytes
-    ctx: bytes
-
-
 class ProgramInfo(NamedTuple):
     """``struct bpf_prog_info`` without its arrays, by the kernel's names."""
 

@@ -6,6 +6,7 @@ instructions here, from the object's symbolic relocations.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from tracebee import uapi
@@ -316,14 +317,13 @@ class _Loader:
 
     def _line_info(self, image: Image) -> list[tuple[int, int, int, int]]:
         """Rows for the kernel. Its strings must be in the object's BTF: lines whose are not are left out."""
-        from tracebee.btf.reader import Btf
-
-        btf = Btf.from_bytes(self.obj.btf)
+        strings = _strings(self.obj.btf)
         offsets: dict[str, int] = {}
 
         def offset(text: str) -> int:
             if text not in offsets:
-                offsets[text] = next(iter(btf.string_offsets(text)), 0) if text else 0
+                word = b"\0" + text.encode("utf-8", "surrogateescape") + b"\0"
+                offsets[text] = strings.find(word) + 1 if text else 0
             return offsets[text]
 
         rows = []
@@ -332,6 +332,12 @@ class _Loader:
             if file:
                 rows.append((image.slots[line.at], file, text, line.line << 10 | min(line.column, 1023)))
         return rows if _covers(rows, image) else []
+
+
+def _strings(btf: bytes) -> bytes:
+    """BTF's string section. Opening the types for it would cost a script milliseconds."""
+    header_size, _, _, start, size = struct.unpack_from("=5I", btf, 4)  # struct btf_header
+    return btf[header_size + start : header_size + start + size]
 
 
 def _func_info(image: Image) -> list[tuple[int, int]]:
