@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tracebee.errors import EncodeError
 from tracebee.ir.legalize import NEGATED, fits_imm
 from tracebee.ir.moves import Place, sequence
-from tracebee.ir.regalloc import Allocation, moves_inside, moves_on_edge
+from tracebee.ir.regalloc import REGISTERS, Allocation, moves_inside, moves_on_edge
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, Function, Value
 from tracebee.isa import insn as isa
 from tracebee.isa.insn import Insn
@@ -144,6 +144,7 @@ class _Emitter:
         self.jumps: list[tuple[int, object]] = []
         self.inside = moves_inside(allocation)
         self.slot_count = allocation.slot_count
+        self.temporary, self.is_saved = 0, False  # for moves from memory to memory, on an edge
         self.stores = self._stores_at_definitions()
 
     # Places.
@@ -189,7 +190,7 @@ class _Emitter:
         self.labels[block] = len(self.insns)
         position = self.allocation.numbering.block_start[block]
         if len(block.preds) == 1 and len(block.preds[0].succs) > 1:
-            self.parallel(self.edge(block.preds[0], block))
+            self.along(block.preds[0], block)
         for insn in block.insns:
             if insn.op == "phi":
                 self.store_spilled(insn)
@@ -200,7 +201,7 @@ class _Emitter:
             if moves is not None:
                 self.parallel([(self.place_of(a), self.place_of(b)) for a, b in moves])
             if insn.op == "jump":
-                self.parallel(self.edge(block, insn.aux))
+                self.along(block, insn.aux)
                 if insn.aux is not following:
                     self.jump(insn.aux)
             elif insn.op == "br":
@@ -225,15 +226,42 @@ class _Emitter:
                 moves.append((source, target))
         return moves
 
+    def along(self, pred: Block, succ: Block, moves: list[tuple[Place, int]] | None = None) -> None:
+        """Emit the moves of an edge."""
+        moves = self.edge(pred, succ) if moves is None else moves
+        ordered = sequence(moves, self.slot_at(self.allocation.slot_count))
+        if any(t < 0 and not _is_stored(s) for s, t in ordered):
+            self.temporary, self.is_saved = self._register_for(moves, pred, succ)
+        self.do_moves(ordered)
+
+    def _register_for(self, moves: list[tuple[Place, int]], pred: Block, succ: Block) -> tuple[int, bool]:
+        """A register for what moves from memory to memory, and whether its value must be kept."""
+        numbering = self.allocation.numbering
+        end, start = numbering.block_end[pred] - 1, numbering.block_start[succ]
+        lives = [numbering.intervals[v] for v in numbering.live_in[succ]]
+        before = {i.location_at(end).reg for i in lives} | {s for s, _ in moves if isinstance(s, int)}
+        after = {i.location_at(start).reg for i in lives} | {t for _, t in moves}
+        after.update(numbering.intervals[phi].location_at(start).reg for phi in succ.phis())
+        free = [reg for reg in REGISTERS if reg not in before and reg not in after]
+        if free:
+            return free[0], False
+        # One that holds a value already: the verifier refuses to store one that nobody wrote.
+        return next(reg for reg in REGISTERS if reg in before), True
+
     def parallel(self, moves: list[tuple[Place, int]]) -> None:
         """Do moves as if at the same time. Targets are all different."""
         if moves:
-            for source, target in sequence(moves, self.slot_at(self.allocation.slot_count)):
-                self.move(source, target)
+            self.do_moves(sequence(moves, self.slot_at(self.allocation.slot_count)))
+
+    def do_moves(self, ordered: list[tuple[Place, int]]) -> None:
+        aside = self.slot_at(self.allocation.slot_count)
+        for source, target in ordered:
+            if target == aside:
+                self.slot_count = max(self.slot_count, self.allocation.slot_count + 1)
+            self.move(source, target)
 
     def slot_at(self, number: int) -> int:
         """Offset from r10 of a spill slot."""
-        self.slot_count = max(self.slot_count, number + 1)
         return -self.frame.stack_size - 8 * (number + 1)
 
     def move(self, source: Place, target: int) -> None:
@@ -247,17 +275,20 @@ class _Emitter:
             self.put(_MOV64 | isa.BPF_X, target, source)
 
     def _move_to_slot(self, source: Place, target: int) -> None:
-        if isinstance(source, Value) and source.op == "const" and fits_imm(source.aux):
+        if isinstance(source, Value) and _is_stored(source):
             self.put(isa.BPF_ST | isa.BPF_MEM | isa.BPF_DW, 10, 0, target, _signed(source.aux))
         elif isinstance(source, int) and source >= 0:
             self.put(_STORE64, 10, source, target)
         else:
-            # Memory to memory by way of r9, which is kept aside meanwhile.
+            temporary = self.temporary
             aside = self.slot_at(self.allocation.slot_count + 1)
-            self.put(_STORE64, 10, 9, aside)
-            self.move(source, 9)
-            self.put(_STORE64, 10, 9, target)
-            self.put(_LOAD64, 9, 10, aside)
+            if self.is_saved:
+                self.slot_count = self.allocation.slot_count + 2
+                self.put(_STORE64, 10, temporary, aside)
+            self.move(source, temporary)
+            self.put(_STORE64, 10, temporary, target)
+            if self.is_saved:
+                self.put(_LOAD64, temporary, 10, aside)
 
     def make(self, value: Value, reg: int) -> None:
         """Bring a value that has no place into a register."""
@@ -462,12 +493,12 @@ class _Emitter:
             then_moves, else_moves = else_moves, then_moves
         label: object = object() if then_moves else then
         self.jump_if(condition, x, y, position, label)
-        self.parallel(else_moves)
+        self.along(block, else_, else_moves)
         if else_ is not following or then_moves:
             self.jump(else_)
         if then_moves:
             self.labels[label] = len(self.insns)
-            self.parallel(then_moves)
+            self.along(block, then, then_moves)
             if then is not following:
                 self.jump(then)
 
@@ -489,6 +520,13 @@ class _Emitter:
             else:
                 return False
         return True
+
+
+def _is_stored(source: Place) -> bool:
+    """Whether one instruction puts the value into memory."""
+    if isinstance(source, int):
+        return source >= 0
+    return source.op == "const" and fits_imm(source.aux)
 
 
 def _signed(number: int) -> int:

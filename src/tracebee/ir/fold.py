@@ -99,6 +99,9 @@ def _binary(function: Function, insn: Value) -> Value | None:
         x, y = insn.args = [y, x]
     if x is y and x.op not in FLOATING and op in ("sub", "xor", "and", "or"):
         return function.const(0) if op in ("sub", "xor") else x
+    if x.op == "data_ref" and y.op == "const" and op == "add":
+        name, offset = x.aux
+        return Value("data_ref", (), (name, offset + signed(y.aux)), x.type)
     if x.op == "const" and x.aux == 0 and op not in ("sub", "xor", "add", "or"):
         return x
     return _by_constant(function, insn) if y.op == "const" else None

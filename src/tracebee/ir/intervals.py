@@ -217,7 +217,7 @@ def _read_until(insn: Value, number: int) -> int:
             return 0 if number == 2 else 2
         return 2 if insn.aux[3] and (number == 0 or insn.args[0] is insn.args[1]) else 1
     if op == "select":
-        return 1 if number == 2 and insn.args[2] not in insn.args[:2] else 2
+        return 1 if insn.args[number] is insn.args[2] else 2
     return 1
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.ir.rewrite import rewrite
-from tracebee.ir.types import I64, VOID
+from tracebee.ir.types import I64, POINTERS, VOID
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, FLOATING, Block, Function, Value
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def legalize(function: Function, frame: Frame, cpu_version: Callable[[], int]) -
                     values.add(arg)
     _fold_addresses(function)
     selector = _Selector(function, frame, cpu_version, uses, values)
+    selector.steps = _argument_steps(function)
     for block in function.blocks:
         selector.select_block(block)
     _drop_fused(function)
@@ -92,6 +93,7 @@ class _Selector:
         self.cpu_version = cpu_version
         self.uses = uses
         self.values = values
+        self.steps: set[Value] = set()
         self.out: list[Value] = []
         self.block: Block = function.entry
 
@@ -151,7 +153,10 @@ class _Selector:
         return self.register(insn, value)
 
     def argument(self, insn: Value, value: Value) -> Value:
-        """The value as a call's argument or a phi's input: anything but an object in scratch."""
+        """The value as a call's argument or a return's: anything but an object in scratch."""
+        if value in self.steps:
+            base, step = value.args
+            return self.emit(insn, "add", (self.register(insn, base), step), None, value.type)
         place = self.in_scratch(value)
         return value if place is None else self.scratch_pointer(insn, place)
 
@@ -174,6 +179,8 @@ class _Selector:
     # Operations.
 
     def binary(self, insn: Value) -> None:
+        if insn in self.steps:
+            return
         x, y = insn.args
         if insn.op in ("sdiv", "smod") and self.cpu_version() < 4 and y is not self.function.consts.get(0):
             self.signed_division(insn)
@@ -395,6 +402,23 @@ def _stored(pattern: int, width: int) -> int:
     """The immediate that stores the low ``width`` bytes of a pattern."""
     low = pattern & ((1 << 8 * width) - 1)
     return low - (1 << 32) if width == 4 and low >> 31 else low
+
+
+def _argument_steps(function: Function) -> set[Value]:
+    """Constant steps from pointers that only calls use: made right at the call, in its register."""
+    steps: set[Value] = set()
+    for block in function.blocks:
+        for insn in block.insns:
+            if insn.op != "add" or insn.type not in POINTERS:
+                continue
+            if insn.args[1].op == "const" and fits_imm(insn.args[1].aux):
+                steps.add(insn)
+    if steps:
+        for block in function.blocks:
+            for insn in block.insns:
+                if insn.op not in CALLS:
+                    steps.difference_update(insn.args)
+    return steps
 
 
 def _fold_addresses(function: Function) -> None:

@@ -8,6 +8,7 @@ from tracebee.ir.branches import simplify_branches
 from tracebee.ir.dce import eliminate_dead
 from tracebee.ir.gvn import number_values
 from tracebee.ir.objects import merge_objects
+from tracebee.ir.selects import make_selects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,8 @@ def optimize(function: Function, after_pass: AfterPass | None = None) -> None:
         done("branches")
         if not changed:
             break
+    make_selects(function)
+    done("selects")
     merge_objects(function)
     done("objects")
     eliminate_dead(function)

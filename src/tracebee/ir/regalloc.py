@@ -133,8 +133,10 @@ class _LinearScan:
         for hint in current.hints:
             if isinstance(hint, int):
                 regs.append(hint)
-            elif hint.reg >= 0:
-                regs.append(hint.reg)
+            else:
+                part = hint.location_at(current.start)
+                if part.reg >= 0:
+                    regs.append(part.reg)
         # What those not yet placed would like: a register that outlives calls if they cross one.
         for hint in current.hints:
             if isinstance(hint, Interval) and hint.reg < 0 and not hint.is_spilled:
