@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -128,7 +126,10 @@ def matching(pattern: str, names: Iterable[str]) -> Iterator[str]:
     if pattern == "*":
         yield from names
         return
-    match = re.compile(fnmatch.translate(pattern)).match
+    import re
+    from fnmatch import translate  # only for patterns
+
+    match = re.compile(translate(pattern)).match
     for name in names:
         if match(name):
             yield name

@@ -40,6 +40,7 @@ class Reporter:
     :param json: one JSON record per line (bpftrace's ``-f json``).
     :param buffering: ``line`` hands output on after each batch of events, ``full`` when the file's
         buffer is full, ``none`` after each event (bpftrace's ``-B``).
+    :param quiet: print what the script says, and not that tracing begins.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Reporter:
         err: Output,
         json: bool = False,
         buffering: str = "line",
+        quiet: bool = False,
     ) -> None:
         self.script = script
         self.maps = maps
@@ -60,6 +62,7 @@ class Reporter:
         self.err = err
         self.json = json
         self._buffering = buffering
+        self._quiet = quiet
         self._pending: list[bytes] = []
         self._exit: int | None = None
         self.scene = Scene(
@@ -75,6 +78,8 @@ class Reporter:
 
     def attached(self, probes: int) -> None:
         """Say that tracing begins, with how many probes."""
+        if self._quiet:
+            return
         if self.json:
             self._emit(f'{{"type": "attached_probes", "data": {{"probes": {probes}}}}}\n')
         else:
