@@ -18,6 +18,9 @@ USAGE = """\
 usage: tracebee vm run [OPTIONS] FILE      run a program and print r0
        tracebee vm step [OPTIONS] FILE     run it as in a debugger
        tracebee vm conformance [OPTIONS] FILE|DIRECTORY ...
+       tracebee vm filter [-d] DDD [CAPTURE [-w NEW]]
+                                           a classic filter (tcpdump -ddd): show it and its
+                                           translation (-d), or choose packets of a pcap file
        tracebee vm plugin ...              the conformance suite's plugin protocol
 
 FILE is a BPF ELF object, or assembler text (.asm, .bpf-asm; - for standard input).
@@ -27,6 +30,7 @@ options of run and step:
   --ctx HEX         bytes of the context
   --packet HEX      the packet of a packet program
   --trace           print every instruction and what it changed
+  --jit             run it as machine code, unchecked: for programs a verifier accepts
   --unchecked       do not refuse reads of what nobody wrote
   --limit N         instructions to run before giving up (1000000)
 options of conformance:
@@ -41,11 +45,11 @@ class _Options:
         self.values: dict[str, str] = {}
         while arguments:
             argument = arguments.pop(0)
-            if argument in ("--program", "--ctx", "--packet", "--limit"):
+            if argument in ("--program", "--ctx", "--packet", "--limit", "-w"):
                 if not arguments:
                     raise UsageError(f"{argument} needs a value", hint="see tracebee vm --help")
                 self.values[argument] = arguments.pop(0)
-            elif argument in ("--trace", "--unchecked", "--interpreter", "--jit", "--kernel"):
+            elif argument in ("--trace", "--unchecked", "--interpreter", "--jit", "--kernel", "-d"):
                 self.flags.add(argument)
             elif argument.startswith("-") and argument != "-":
                 raise UsageError(f"unknown option {argument}", hint="see tracebee vm --help")
@@ -86,6 +90,7 @@ def run(argv: list[str]) -> int:
         "run": _run,
         "step": _step,
         "conformance": _conformance,
+        "filter": _filter,
     }
     if command not in commands:
         raise UsageError(f"unknown command 'vm {command}'", hint="see tracebee vm --help")
@@ -101,10 +106,7 @@ def _open(options: _Options) -> Vm:
     if path == "-" or path.endswith(("asm", ".s")):
         from tracebee.vm.assembly import read_assembly
 
-        if path == "-":
-            return Vm(read_assembly(sys.stdin.read(), "stdin"))
-        with open(path) as file:
-            return Vm(read_assembly(file.read(), path))
+        return Vm(read_assembly(_read_text(path), "stdin" if path == "-" else path))
     from tracebee.obj.elf_reader import read_object
 
     return Vm(read_object(path))
@@ -122,6 +124,8 @@ def _machine(vm: Vm, options: _Options) -> tuple[Machine, Context]:
 
 def _run(options: _Options) -> int:
     with _open(options) as vm:
+        if "--jit" in options.flags:
+            return _run_natively(vm, options)
         machine, _ = _machine(vm, options)
         try:
             if "--trace" in options.flags:
@@ -132,6 +136,22 @@ def _run(options: _Options) -> int:
             raise _placed(vm, machine, fault) from fault
         _print_output(vm)
         print(f"r0 = {value:#x} ({machine.count} instructions)")
+    return 0
+
+
+def _run_natively(vm: Vm, options: _Options) -> int:
+    from tracebee.vm.native import NativeVm
+
+    if "--trace" in options.flags:
+        raise UsageError("machine code cannot be traced", hint="leave --jit out")
+    with NativeVm(vm) as native:
+        value = native.run(
+            options.values.get("--program"),
+            context=options.hex("--ctx") or b"",
+            packet=options.hex("--packet"),
+        ).value
+    _print_output(vm)
+    print(f"r0 = {value:#x}")
     return 0
 
 
@@ -255,3 +275,36 @@ def _conformance(options: _Options) -> int:
         print(f"{group:10} {good:5} passed {bad:5} failed")
     print(f"{len(paths) - failed} of {len(paths)} cases passed")
     return 1 if failed else 0
+
+
+def _filter(options: _Options) -> int:
+    from tracebee.isa.disasm import listing
+    from tracebee.vm.cbpf.capture import read_capture, write_capture
+    from tracebee.vm.cbpf.disasm import disassemble
+    from tracebee.vm.cbpf.filter import Filter
+    from tracebee.vm.cbpf.program import parse
+    from tracebee.vm.cbpf.translate import translate
+
+    if len(options.files) not in (1, 2):
+        raise UsageError("name the filter's file (- for standard input), and a capture to choose from")
+    program = parse(_read_text(options.files[0]))
+    if "-d" in options.flags or len(options.files) == 1:
+        print("\n".join(disassemble(program)))
+        print(listing(translate(program)))
+    if len(options.files) == 1:
+        return 0
+    with open(options.files[1], "rb") as file:
+        packets = list(read_capture(file.read()))
+    chosen = list(Filter(program).choose(packets))
+    if "-w" in options.values:
+        with open(options.values["-w"], "wb") as file:
+            file.write(write_capture(chosen))
+    print(f"{len(chosen)} of {len(packets)} packets")
+    return 0
+
+
+def _read_text(path: str) -> str:
+    if path == "-":
+        return sys.stdin.read()
+    with open(path) as file:
+        return file.read()
