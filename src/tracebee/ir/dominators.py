@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 class Dominators:
     """Immediate dominators of a linked function's blocks (``Function.link``)."""
 
-    __slots__ = ("number", "parent")
+    __slots__ = ("_spans", "number", "parent")
 
     def __init__(self, function: Function) -> None:
         self.number = {b: n for n, b in enumerate(function.blocks)}
         self.parent: dict[Block, Block] = {function.entry: function.entry}
+        self._spans: dict[Block, tuple[int, int]] | None = None
         changed = True
         while changed:
             changed = False
@@ -51,6 +52,25 @@ class Dominators:
 
     def dominates(self, a: Block, b: Block) -> bool:
         """Whether every path to ``b`` goes through ``a``."""
-        while self.number[b] > self.number[a]:
-            b = self.parent[b]
-        return a is b
+        if self._spans is None:
+            self._spans = self._number_subtrees()
+        first, last = self._spans[a]
+        return first <= self._spans[b][0] <= last
+
+    def _number_subtrees(self) -> dict[Block, tuple[int, int]]:
+        """For each block its place in a walk of the tree, and the last place below it."""
+        last = {b: 1 for b in self.number}  # sizes of subtrees: parents come before children
+        for block in reversed(self.number):
+            parent = self.parent.get(block, block)
+            if parent is not block:
+                last[parent] += last[block]
+        spans: dict[Block, tuple[int, int]] = {}
+        following: dict[Block, int] = {}
+        for block in self.number:
+            parent = self.parent.get(block, block)
+            place = following[parent] if parent is not block else 0
+            if parent is not block:
+                following[parent] = place + last[block]
+            spans[block] = (place, place + last[block] - 1)
+            following[block] = place + 1
+        return spans

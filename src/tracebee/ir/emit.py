@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracebee.errors import EncodeError
 from tracebee.ir.legalize import NEGATED, fits_imm
@@ -68,13 +68,20 @@ _JA = isa.BPF_JMP | isa.BPF_JA
 _GOTOL = isa.BPF_JMP32 | isa.BPF_JA
 
 
-class Code(NamedTuple):
-    """A function's machine code. ``spans`` has one source place per instruction."""
+class Code:
+    """A function's machine code.
 
-    insns: list[Insn]
-    relocs: list[Reloc]
-    spans: list[Span]
-    spill_size: int  # bytes of stack below the function's objects
+    ``spans`` has one source place per instruction; ``spill_size`` is the bytes of stack below the
+    function's objects.
+    """
+
+    __slots__ = ("insns", "relocs", "spans", "spill_size")
+
+    def __init__(self, insns: list[Insn], relocs: list[Reloc], spans: list[Span], spill_size: int) -> None:
+        self.insns = insns
+        self.relocs = relocs
+        self.spans = spans
+        self.spill_size = spill_size
 
     def lines(self, file: str, text: list[str]) -> tuple[LineInfo, ...]:
         """Line information: an entry wherever the place in the source changes, the first at 0.

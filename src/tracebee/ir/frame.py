@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.ir.liveness import Facts, live_out
+from tracebee.ir.liveness import live_out
 from tracebee.ir.types import CTX, STACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tracebee.ir.liveness import Facts
     from tracebee.ir.value import Block, Function, Value
 
 LARGE = 128  # bytes: objects above this go to scratch memory
@@ -158,21 +159,23 @@ def _lifetimes(function: Function) -> dict[Value, tuple[int, int]]:
 
 
 def _block_facts(block: Block, roots: dict[Value, tuple[Value, ...]]) -> Facts:
-    facts = Facts(set(), set(), set())
+    read_first: set[Value] = set()
+    defined: set[Value] = set()
+    read_at_end: set[Value] = set()
     for insn in block.insns:
         if insn.op == "alloca":
-            facts.defined.add(insn)
+            defined.add(insn)
         elif insn.op != "phi":
             for arg in insn.args:
                 for root in roots.get(arg, ()):
-                    if root not in facts.defined:
-                        facts.read_first.add(root)
+                    if root not in defined:
+                        read_first.add(root)
     for succ in block.succs:
         for phi in succ.phis():
             for arg, pred in zip(phi.args, phi.aux, strict=True):
                 if pred is block:
-                    facts.read_at_end.update(roots.get(arg, ()))
-    return facts
+                    read_at_end.update(roots.get(arg, ()))
+    return read_first, defined, read_at_end
 
 
 def _pointers(function: Function) -> tuple[dict[Value, tuple[Value, ...]], set[Value]]:

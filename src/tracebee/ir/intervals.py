@@ -8,13 +8,14 @@ of a block has a position of its own, at which its phis are written. Built as in
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from tracebee.ir.liveness import Facts, live_out
+from tracebee.ir.liveness import live_out
 from tracebee.ir.types import VOID
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, FLOATING
 
 if TYPE_CHECKING:
+    from tracebee.ir.liveness import Facts
     from tracebee.ir.value import Block, Function, Value
 
 CALL_RESULT = 0  # r0
@@ -112,15 +113,18 @@ def _part_start(part: Interval) -> int:
     return part.ranges[0][0]
 
 
-class Numbering(NamedTuple):
+class Numbering:
     """Positions of a function's code, and what calls destroy."""
 
-    block_start: dict[Block, int]
-    block_end: dict[Block, int]
-    intervals: dict[Value, Interval]  # by value, in order of start
-    calls: list[int]  # positions that destroy r0 to r5
-    r0_only: list[int]  # positions that destroy r0: cmpxchg
-    live_in: dict[Block, set[Value]]
+    __slots__ = ("block_end", "block_start", "calls", "intervals", "live_in", "r0_only")
+
+    def __init__(self) -> None:
+        self.block_start: dict[Block, int] = {}
+        self.block_end: dict[Block, int] = {}
+        self.intervals: dict[Value, Interval] = {}  # by value, in order of start
+        self.calls: list[int] = []  # positions that destroy r0 to r5
+        self.r0_only: list[int] = []  # positions that destroy r0: cmpxchg
+        self.live_in: dict[Block, set[Value]] = {}
 
 
 def needs_register(value: Value) -> bool:
@@ -132,8 +136,8 @@ def build(function: Function) -> Numbering:
     """Number the instructions of a legalized function and build its intervals."""
     facts = {b: _block_facts(b) for b in function.blocks}
     out = live_out(function, facts)
-    block_start: dict[Block, int] = {}
-    block_end: dict[Block, int] = {}
+    numbering = Numbering()
+    block_start, block_end, live_in = numbering.block_start, numbering.block_end, numbering.live_in
     position = 0
     for block in function.blocks:
         block_start[block] = position
@@ -141,9 +145,6 @@ def build(function: Function) -> Numbering:
         block_end[block] = position
     ranges: dict[Value, list[list[int]]] = {}
     uses: dict[Value, list[int]] = {}
-    calls: list[int] = []
-    r0_only: list[int] = []
-    live_in: dict[Block, set[Value]] = {}
 
     def extend(value: Value, start: int, end: int) -> None:
         have = ranges.get(value)
@@ -159,7 +160,8 @@ def build(function: Function) -> Numbering:
 
     for block in reversed(function.blocks):
         start, position = block_start[block], block_end[block]
-        live_in[block] = (out[block] - facts[block].defined) | facts[block].read_first
+        read_first, defined, _ = facts[block]
+        live_in[block] = (out[block] - defined) | read_first
         for value in out[block]:
             extend(value, start, position)
         for insn in reversed(block.insns):
@@ -171,9 +173,9 @@ def build(function: Function) -> Numbering:
                 continue
             position -= 2
             if insn.op in CALLS:
-                calls.append(position)
+                numbering.calls.append(position)
             elif insn.op == "atomic" and insn.aux[0] == "cmpxchg":
-                r0_only.append(position)
+                numbering.r0_only.append(position)
             if insn in ranges:
                 ranges[insn][-1][0] = position + 1
                 uses[insn].append(position + 1)
@@ -188,15 +190,15 @@ def build(function: Function) -> Numbering:
     for param in function.params:
         if param in ranges:
             ranges[param][-1][0] = 0
-    calls.reverse()
-    r0_only.reverse()
-    intervals = {}
+    numbering.calls.reverse()
+    numbering.r0_only.reverse()
+    intervals = numbering.intervals
     for value, have in sorted(ranges.items(), key=lambda item: item[1][-1][0]):
         have.reverse()
         uses[value].reverse()
         intervals[value] = Interval(value, have, uses[value])
     _add_hints(function, intervals)
-    return Numbering(block_start, block_end, intervals, calls, r0_only, live_in)
+    return numbering
 
 
 def _read_until(insn: Value, number: int) -> int:
@@ -222,8 +224,9 @@ def _read_until(insn: Value, number: int) -> int:
 
 
 def _block_facts(block: Block) -> Facts:
-    facts = Facts(set(), set(), set())
-    read_first, defined, at_end = facts
+    read_first: set[Value] = set()
+    defined: set[Value] = set()
+    at_end: set[Value] = set()
     for insn in block.insns:
         if insn.op != "phi":
             for arg in insn.args:
@@ -236,7 +239,7 @@ def _block_facts(block: Block) -> Facts:
             for arg, pred in zip(phi.args, phi.aux, strict=True):
                 if pred is block and needs_register(arg):
                     at_end.add(arg)
-    return facts
+    return read_first, defined, at_end
 
 
 def _add_hints(function: Function, intervals: dict[Value, Interval]) -> None:

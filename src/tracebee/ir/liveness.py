@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tracebee.ir.value import Block, Function, Value
 
-
-class Facts(NamedTuple):
-    """What one block does to the variables."""
-
-    read_first: set[Value]  # read before the block defines them
-    defined: set[Value]  # phis included
-    read_at_end: set[Value]  # by phis of its successors
+    # What one block does to the variables: those it reads before it defines them, those it defines
+    # (phis included), those that phis of its successors read at its end.
+    Facts = tuple[set[Value], set[Value], set[Value]]
 
 
 def live_out(function: Function, facts: dict[Block, Facts]) -> dict[Block, set[Value]]:
     """The variables live at the end of each block. The function's ``preds`` must be linked."""
-    live_in: dict[Block, set[Value]] = {b: set(facts[b].read_first) for b in function.blocks}
+    live_in: dict[Block, set[Value]] = {b: set(facts[b][0]) for b in function.blocks}
     result: dict[Block, set[Value]] = {}
     changed = True
     while changed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracebee.ir.intervals import FAR, Interval, Numbering, build
 
@@ -21,12 +21,15 @@ CALLER_SAVED = range(6)
 CALLEE_SAVED = range(6, 10)
 
 
-class Allocation(NamedTuple):
-    """Where every value lies at every position."""
+class Allocation:
+    """Where every value lies at every position. ``slots`` are the numbers of spill slots."""
 
-    numbering: Numbering
-    slots: dict[Value, int]  # spill slot numbers
-    slot_count: int
+    __slots__ = ("numbering", "slot_count", "slots")
+
+    def __init__(self, numbering: Numbering, slots: dict[Value, int], slot_count: int) -> None:
+        self.numbering = numbering
+        self.slots = slots
+        self.slot_count = slot_count
 
     def part(self, value: Value, position: int) -> Interval:
         """The part of the value's interval at a position: in ``reg``, or else in its spill slot."""
