@@ -178,7 +178,10 @@ def test_the_kernels_own_names() -> None:
     assert kernel.type(switch.id).name == "btf_trace_sched_switch"
     assert [f.name for f in kernel.fields(kernel.iterator("task").id)] == ["meta", "task"]
     assert kernel.enumerator("BPF_MAP_TYPE_RINGBUF")[0] == 27
-    assert "bpf_kfunc" in kernel.decl_tags(kernel.function("bpf_task_acquire").id)
+    # Kernels built with an old pahole have none.
+    for tag_id in list(kernel.ids(kinds.BTF_KIND_DECL_TAG))[:20]:
+        tag = kernel.type(tag_id)
+        assert tag.name in kernel.decl_tags(tag.type_id, tag.component)
     with pytest.raises(SymbolError) as caught:
         kernel.raw_tracepoint("sched_swich")
     assert "sched_switch" in caught.value.candidates
