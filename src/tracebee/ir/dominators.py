@@ -59,7 +59,7 @@ class Dominators:
 
     def _number_subtrees(self) -> dict[Block, tuple[int, int]]:
         """For each block its place in a walk of the tree, and the last place below it."""
-        last = {b: 1 for b in self.number}  # sizes of subtrees: parents come before children
+        last = dict.fromkeys(self.number, 1)  # sizes of subtrees: parents come before children
         for block in reversed(self.number):
             parent = self.parent.get(block, block)
             if parent is not block:
