@@ -36,6 +36,11 @@ def _alternatives(btf: Btf) -> list[tuple[str, Rows]]:
     return [(m.name, _flatten(btf, m.type_id)) for m in union.members]
 
 
+def _alternative(name: str) -> str:
+    """Which of struct bpf_link_info's alternatives a joined name belongs to."""
+    return "_".join(name.split("_")[: 3 if name.startswith("perf_event") else 1])
+
+
 def _compare(layout: Layout, rows: Rows) -> None:
     for name, offset, code in layout.rows:
         if name in rows:
@@ -47,7 +52,7 @@ def _compare(layout: Layout, rows: Rows) -> None:
             part = {
                 place
                 for other, (start, length) in rows.items()
-                if other.partition("_")[0] == name.partition("_")[0] or not layout.name.startswith("bpf_link")
+                if layout is not attr.LINK_INFO or _alternative(other) == _alternative(name)
                 for place in range(start, start + length)
             }
             assert offset not in part, f"{layout.name}.{name} is not in this kernel's structure"
