@@ -65,6 +65,9 @@ class FakeGroup:
     def emit_reg(self, b: Builder, ctx: Value, name: str) -> Value:
         raise Diagnostic(f"{self.kind} probes have no reg")
 
+    def emit_guard(self, b: Builder, ctx: Value) -> Value | None:
+        return None
+
     def emit_cookie(self, b: Builder, ctx: Value) -> Value:
         return b.const(self.targets[0].cookie)
 

@@ -136,6 +136,10 @@ class Analyser:
     def expr(self, node: ast.Node) -> Type:
         """The type of an expression, written into the node."""
         rule = self.EXPRESSIONS.get(type(node))
+        if rule is None:
+            from tracebee.lang import analyse_access  # noqa: F401 - most short scripts need none of its rules
+
+            rule = self.EXPRESSIONS.get(type(node))
         t = self.error("this is not an expression", node.span) if rule is None else rule(self, node)
         node.type = t  # type: ignore[attr-defined]  # every node with a rule is an Expr
         return t

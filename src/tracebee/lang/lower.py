@@ -33,6 +33,10 @@ BPF_CORE_FIELD_BYTE_OFFSET = 0
 _LONG_ZEROS = 256
 
 
+# What ``lower_access`` has the rules for.
+_REACHING = (ast.Field, ast.Index, ast.Cast)
+
+
 class Place(NamedTuple):
     """Memory: ``offset`` bytes after ``ptr``.
 
@@ -75,6 +79,8 @@ class Gen:
     def value(self, node: ast.Node) -> Value:
         """A number's value, extended to 64 bits; what is not a number has no value (0)."""
         t = type_of(node)
+        if isinstance(node, _REACHING) and type(node) not in self.VALUES:
+            from tracebee.lang import lower_access  # noqa: F401 - scripts that reach into no memory spare it
         if t.kind in COUNTABLE and isinstance(node, (ast.Map, ast.MapAccess)):
             from tracebee.lang.aggregations import reduce_node
 
@@ -95,6 +101,8 @@ class Gen:
 
     def place(self, node: ast.Node) -> Place:
         """Where an expression's value lies; written to a local object when it lies nowhere yet."""
+        if isinstance(node, _REACHING) and type(node) not in self.VALUES:
+            from tracebee.lang import lower_access  # noqa: F401 - as above
         rule = self.PLACES.get(type(node))
         if rule is not None:
             with self.b.span(node.span):
@@ -114,6 +122,8 @@ class Gen:
         if is_scalar(t):
             self.b.store(ptr, offset, t.size, self.value(node))
             return
+        if isinstance(node, _REACHING) and type(node) not in self.VALUES:
+            from tracebee.lang import lower_access  # noqa: F401 - as above
         rule = self.INTO.get(type(node))
         if rule is not None:
             with self.b.span(node.span):

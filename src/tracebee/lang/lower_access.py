@@ -166,9 +166,8 @@ def _index(g: Gen, node: ast.Index) -> Value:
     return g.load(_index_place(g, node), type_of(node))
 
 
-def _dereference_place(g: Gen, node: ast.Unary) -> Place | None:
-    if node.op != "*":
-        return None
+def dereference(g: Gen, node: ast.Unary) -> Place:
+    """The place ``*p`` names."""
     operand = type_of(node.operand)
     if operand.kind == "int":
         return Place(g.value(node.operand), 0, g.group.address_space)
@@ -222,5 +221,5 @@ def _cast_into(g: Gen, node: ast.Cast, ptr: Value, offset: int, t: Type, pad: bo
 
 
 Gen.VALUES.update({ast.Field: _field, ast.Index: _index, ast.Cast: _cast})
-Gen.PLACES.update({ast.Field: _field_place, ast.Index: _index_place, ast.Unary: _dereference_place})
+Gen.PLACES.update({ast.Field: _field_place, ast.Index: _index_place})
 Gen.INTO.update({ast.Cast: _cast_into})

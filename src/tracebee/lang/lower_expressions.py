@@ -101,6 +101,14 @@ def _unary(g: Gen, node: ast.Unary) -> Value:
     return b.unary("not", x) if node.op == "~" else x
 
 
+def _unary_place(g: Gen, node: ast.Unary) -> Place | None:
+    if node.op != "*":
+        return None
+    from tracebee.lang.lower_access import dereference
+
+    return dereference(g, node)
+
+
 def _binary(g: Gen, node: ast.Binary) -> Value:
     if node.op in ("&&", "||"):
         return _logical(g, node)
@@ -358,6 +366,7 @@ Gen.INTO.update(
 Gen.PLACES.update(
     {
         ast.String: _string_place,
+        ast.Unary: _unary_place,
         ast.Variable: _variable_place,
         ast.Builtin: _builtin_place,
         ast.Call: _call_place,

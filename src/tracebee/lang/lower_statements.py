@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.lang import ast, lower_access, lower_expressions, lower_maps
+from tracebee.lang import ast
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, type_of
 from tracebee.lang.lower_expressions import branch, operate
 from tracebee.lang.lower_maps import add, assign_variable, step, store, store_value
-from tracebee.lang.types import AGGREGATIONS
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import is_aggregation
 
@@ -264,5 +263,3 @@ Gen.STATEMENTS.update(
         ast.Return: _return,
     }
 )
-
-__all__ = ["AGGREGATIONS", "lower_access", "lower_expressions", "lower_maps"]
