@@ -264,3 +264,15 @@ def test_gethostlatency(trace: Trace) -> None:
     header = next(line for line in done.stdout.splitlines() if line.startswith("TIME"))
     assert header.split() == ["TIME", "PID", "COMM", "LATms", "HOST"]
     assert re.search(r"^\d\d:\d\d:\d\d +\d+ +getent +\d+ localhost$", done.stdout, re.MULTILINE)
+
+
+def test_iterator_walks_over_every_process_and_ends(trace: Trace) -> None:
+    done = trace("-e", "iter:task { @[args.task.tgid] = count() }")
+    seen = set(map(int, re.findall(r"^@\[(\d+)\]: \d+$", done.stdout, re.MULTILINE)))
+    assert {os.getpid(), os.getppid()} <= seen
+
+
+def test_iterator_of_one_process(trace: Trace) -> None:
+    script = "iter:task_file { @[args.fd] = count() }"
+    done = trace("-f", "json", "-p", str(os.getpid()), "-e", script)
+    assert {int(fd) for fd in maps(done.stdout)["@"]} >= {0, 1, 2}

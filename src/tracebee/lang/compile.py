@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import Diagnostic, SourceError
-from tracebee.lang import analyse_access, analyse_expressions, ast, lower_statements
+from tracebee.lang import analyse_expressions, ast, lower_statements
 from tracebee.lang.analyse import Analyser, signature_of
 from tracebee.lang.lower import Gen
 from tracebee.lang.records import Records
@@ -154,6 +154,13 @@ def program(g: Gen, probe: ast.Probe) -> None:
         from tracebee.lang.lower_for_map import open_frame
 
         open_frame(g, probe)
+    guard = g.group.emit_guard(b, g.ctx)
+    if guard is not None:
+        run, leave = b.block("run"), b.block("leave")
+        b.branch(guard, run, leave)
+        b.at(leave)
+        b.ret(0)
+        b.at(run)
     if probe.predicate is not None:
         body, skip = b.block("body"), b.block("skip")
         predicate = probe.predicate
@@ -193,4 +200,4 @@ def _config(options: Options, unit: Unit) -> dict[str, Any]:
     return {**options.config, "start_offset": unit.start_offset}
 
 
-__all__ = ["analyse_access", "analyse_expressions", "compile_script", "lower_statements", "uses"]
+__all__ = ["analyse_expressions", "compile_script", "lower_statements", "uses"]

@@ -67,6 +67,9 @@ class ProbeGroup(Protocol):
     def emit_cookie(self, b: Builder, ctx: Value) -> Value:
         """The target's cookie: a constant for one target, ``bpf_get_attach_cookie`` for more."""
 
+    def emit_guard(self, b: Builder, ctx: Value) -> Value | None:
+        """What must not be 0 for the program to run at all, before its predicate; None where nothing must."""
+
 
 class ProbeProvider(Protocol):
     """Resolves attach points; made by ``probes`` for one machine, process and option set."""

@@ -32,6 +32,7 @@ KINDS = (
     Kind("kretprobe", ("kr",), "kprobe", "the return of any kernel function"),
     Kind("fentry", ("f", "kfunc"), "fentry", "the start of a kernel function, by BPF trampoline"),
     Kind("fexit", ("fr", "kretfunc"), "fentry", "the return of a kernel function, by BPF trampoline"),
+    Kind("iter", ("it",), "iterator", "every kernel object of a kind, once"),
     Kind("uprobe", ("u",), "uprobe", "any function of a program or library"),
     Kind("uretprobe", ("ur",), "uprobe", "the return of a function of a program or library"),
     Kind("usdt", ("U",), "usdt", "static points in a program or library"),
