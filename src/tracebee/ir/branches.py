@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tracebee.ir.dominators import Dominators
 from tracebee.ir.fold import compare
 from tracebee.ir.rewrite import rewrite
 from tracebee.ir.value import Block, Function, Value
@@ -127,38 +128,70 @@ def _merge(function: Function) -> bool:
 def _thread_known_phis(function: Function) -> bool:
     """A predecessor that brings a constant to a block which only branches on it goes straight on.
 
-    The block holds a phi, perhaps a comparison of it with a constant, and the branch; nothing but
-    phis of its successors uses the phi elsewhere. This is how ``&&`` and ``||`` end up.
+    The block holds a phi, perhaps a comparison of it with a constant, and the branch. This is how
+    ``&&`` and ``||`` end up, and a look-up whose value is 0 when there is no entry.
     """
-    uses = _count_uses(function)
+    candidates = [(b, p) for b in function.blocks[1:] if (p := _known_phi_branch(b)) is not None]
+    if not candidates:
+        return False
+    # A new edge starts below whatever dominates where it leads by a single way in: the tree's
+    # answers about such blocks stay true throughout.
+    users, dominators = _users(function), Dominators(function)
     changed = False
-    for block in function.blocks[1:]:
-        parts = _known_phi_branch(block)
-        if parts is None:
-            continue
-        phi, test, branch = parts
-        inside = sum(1 for s in block.succs for p in s.phis() for a in p.args if a is phi)
-        inside += 1  # the comparison's or the branch's
-        if uses.get(phi) != inside or (test is not None and uses.get(test) != 1):
+    for block, (phi, test, branch) in candidates:
+        if test is not None and len(users[test]) != 1:
             continue
         for arg, pred in list(zip(phi.args, phi.aux, strict=True)):
             if arg.op != "const" or pred is block:
                 continue
             number = arg.aux if test is None else int(compare(test.aux, arg.aux, test.args[1].aux))
-            target = branch.aux[0 if number else 1]
+            target, other = branch.aux if number else reversed(branch.aux)
+            if target is block or not _is_used_behind(phi, block, target, other, users, dominators):
+                continue
 
-            def passed(other: Value, arg: Value = arg, phi: Value = phi, block: Block = block) -> Value:
-                value = other.args[other.aux.index(block)]
+            def passed(
+                into: Value, arg: Value = arg, phi: Value = phi, block: Block = block, target: Block = target
+            ) -> Value:
+                value = into.args[into.aux.index(block)]
                 value = arg if value is phi else value
-                uses[value] = uses.get(value, 0) + 1
+                users.setdefault(value, []).append((target, into))
                 return value
 
-            if target is not block and _redirect(pred, block, target, passed):
+            if _redirect(pred, block, target, passed):
                 at = phi.aux.index(pred)
                 del phi.args[at]
                 phi.aux = phi.aux[:at] + phi.aux[at + 1 :]
                 changed = True
     return changed
+
+
+def _is_used_behind(
+    phi: Value,
+    block: Block,
+    target: Block,
+    other: Block,
+    users: dict[Value, list[tuple[Block, Value]]],
+    dominators: Dominators,
+) -> bool:
+    """Whether what uses the phi, outside its block, still is behind it once ``target`` has another way in.
+
+    That holds behind the branch's other side, and for phis of the target.
+    """
+    for home, user in users[phi]:
+        if home is block:
+            continue
+        if user.op == "phi":
+            inputs = [p for a, p in zip(user.args, user.aux, strict=True) if a is phi]
+            if home is target and inputs == [block]:
+                continue
+            homes = inputs
+        else:
+            homes = [home]
+        if len(other.preds) != 1 or not all(
+            place is block or dominators.dominates(other, place) for place in homes
+        ):
+            return False
+    return True
 
 
 def _known_phi_branch(block: Block) -> tuple[Value, Value | None, Value] | None:
@@ -177,10 +210,11 @@ def _known_phi_branch(block: Block) -> tuple[Value, Value | None, Value] | None:
     return (phi, test, branch) if branch.args[0] is test else None
 
 
-def _count_uses(function: Function) -> dict[Value, int]:
-    uses: dict[Value, int] = {}
+def _users(function: Function) -> dict[Value, list[tuple[Block, Value]]]:
+    """For each value, the instructions that use it and their blocks."""
+    users: dict[Value, list[tuple[Block, Value]]] = {}
     for block in function.blocks:
         for insn in block.insns:
             for arg in insn.args:
-                uses[arg] = uses.get(arg, 0) + 1
-    return uses
+                users.setdefault(arg, []).append((block, insn))
+    return users

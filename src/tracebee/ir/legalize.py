@@ -71,6 +71,7 @@ def legalize(function: Function, frame: Frame, cpu_version: Callable[[], int]) -
                 uses[arg] = uses.get(arg, 0) + 1
                 if number or not is_choice:
                     values.add(arg)
+    _drop_signs(function)
     _fold_addresses(function)
     selector = _Selector(function, frame, cpu_version, uses, values)
     selector.steps = _argument_steps(function)
@@ -402,6 +403,24 @@ def _stored(pattern: int, width: int) -> int:
     """The immediate that stores the low ``width`` bytes of a pattern."""
     low = pattern & ((1 << 8 * width) - 1)
     return low - (1 << 32) if width == 4 and low >> 31 else low
+
+
+def _drop_signs(function: Function) -> None:
+    """Load without sign extension what is only stored again, no wider."""
+    loads = [i for b in function.blocks for i in b.insns if i.op == "load" and i.aux[2]]
+    if not loads:
+        return
+    extended: set[Value] = set()  # those whose upper bits count
+    for block in function.blocks:
+        for insn in block.insns:
+            for number, arg in enumerate(insn.args):
+                is_stored = insn.op == "store" and number == 1 and arg.op == "load"
+                if not is_stored or insn.aux[1] > arg.aux[1]:
+                    extended.add(arg)
+    for load in loads:
+        if load not in extended:
+            offset, size, _, core = load.aux
+            load.aux = (offset, size, False, core)
 
 
 def _argument_steps(function: Function) -> set[Value]:
