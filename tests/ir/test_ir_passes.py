@@ -13,6 +13,7 @@ from tracebee.ir.frame import place_objects
 from tracebee.ir.gvn import number_values
 from tracebee.ir.mem2reg import mem2reg
 from tracebee.ir.objects import merge_objects
+from tracebee.ir.selects import make_selects
 from tracebee.ir.width import width
 
 
@@ -123,6 +124,15 @@ def test_only_the_context_is_read_once(b: Builder) -> None:
     assert sorted(loads) == ["ctx", "map_value", "map_value"]
 
 
+@pytest.mark.parametrize(("helper", "loads"), [("skb_pull_data", 2), ("get_stackid", 1)])
+def test_the_context_is_read_again_when_a_helper_may_change_it(b: Builder, helper: str, loads: int) -> None:
+    before = word(b)
+    b.helper(helper, b.param(0), b.map_ref("stacks"), 0)
+    b.ret(b.binary("sub", word(b), before))
+    number_values(b.function)
+    assert ops(b.function).count("load") == loads
+
+
 def test_values_of_one_branch_are_not_used_in_the_other(b: Builder) -> None:
     then, else_ = b.block("then"), b.block("else")
     b.branch(word(b), then, else_)
@@ -190,6 +200,51 @@ def test_a_chain_of_and_through_a_local_is_branches(b: Builder) -> None:
     simplify_branches(b.function)
     check(b.function)
     assert "phi" not in ops(b.function)
+
+
+def _missing_is_0(b: Builder, used_when_0: bool) -> Function:
+    """A look-up's value, 0 when there is no entry, tested and then used."""
+    entry = b.helper("map_lookup_elem", b.map_ref("m"), b.data_ref("rodata"))
+    before = b.current
+    have, read, then, skip = b.block("have"), b.block("read"), b.block("then"), b.block("skip")
+    b.branch(entry, have, read)
+    b.at(have)
+    loaded = b.load(entry, 0, 8)
+    b.jump(read)
+    b.at(read)
+    value = b.phi([(0, before), (loaded, have)])
+    b.branch(value, then, skip)
+    b.at(then)
+    b.ret(b.binary("sub", b.helper("ktime_get_ns"), value))
+    b.at(skip)
+    b.ret(b.binary("add", value, 1) if used_when_0 else 0)
+    simplify_branches(b.function)
+    check(b.function)
+    return b.function
+
+
+def test_a_missing_entry_goes_past_the_test(b: Builder) -> None:
+    assert "phi" not in ops(_missing_is_0(b, used_when_0=False))
+
+
+def test_a_value_used_on_both_sides_keeps_its_phi(b: Builder) -> None:
+    assert "phi" in ops(_missing_is_0(b, used_when_0=True))
+
+
+def test_a_branch_around_nothing_is_a_select(b: Builder) -> None:
+    x = word(b)
+    before = b.current
+    empty, end = b.block("empty"), b.block("end")
+    b.branch(b.compare("slt", x, 0), empty, end)
+    b.at(empty)
+    b.jump(end)
+    b.at(end)
+    b.ret(b.phi([(x, before), (-1, empty)]))
+    make_selects(b.function)
+    check(b.function)
+    assert len(b.function.blocks) == 1
+    condition, then, else_ = result(b.function).args
+    assert (condition.aux, then.aux, else_) == ("slt", (1 << 64) - 1, x)
 
 
 def test_dead_code_keeps_effects(b: Builder) -> None:

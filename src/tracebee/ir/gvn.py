@@ -30,6 +30,7 @@ class _Numbering:
         self.known: dict[Hashable, Value] = {}
         self.replaced: dict[Value, Value] = {}
         self.phis: list[Value] = []
+        self.is_context_fixed = _is_context_fixed(function)
 
     def run(self) -> None:
         children = Dominators(self.function).children()
@@ -88,7 +89,7 @@ class _Numbering:
             value = simplify(self.function, insn)
             if value is None:
                 key = _key(insn)
-                if key is not None:
+                if key is not None and (insn.op != "load" or self.is_context_fixed):
                     value = known.get(key)
                     if value is None:
                         self.learn(key, insn, undo)
@@ -127,6 +128,35 @@ def _key(insn: Value) -> Hashable | None:
 def operand_key(value: Value) -> Hashable:
     """What tells operands apart: values that need no place by what they are, others by identity."""
     return (value.op, value.aux) if value.op in FLOATING else value
+
+
+# Helpers that are given the context without changing it or what it points to.
+_READERS = frozenset(
+    (
+        "perf_event_output",
+        "get_stackid",
+        "get_stack",
+        "skb_output",
+        "xdp_output",
+        "perf_prog_read_value",
+        "get_socket_cookie",
+        "snprintf",
+        "override_return",
+    )
+)
+
+
+def _is_context_fixed(function: Function) -> bool:
+    """Whether nothing in the function changes the context, or moves the packet it points to."""
+    for block in function.blocks:
+        for insn in block.insns:
+            if not any(a.type == CTX for a in insn.args) or insn.op == "load":
+                continue
+            if insn.op in ("store", "atomic", "memset", "call", "kfunc"):
+                return False
+            if insn.op == "helper" and insn.aux not in _READERS and not is_pure(insn):
+                return False
+    return True
 
 
 def is_pure(helper: Value) -> bool:
