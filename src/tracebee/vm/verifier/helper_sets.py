@@ -1,0 +1,34 @@
+"""Which helpers a program type may call, as bit masks by helper number.
+
+Read off a 6.18 kernel by loading one call of each helper in each type. Source: the kernel's
+``*_func_proto`` functions.
+"""
+
+from __future__ import annotations
+
+from tracebee import uapi
+
+_TRACING = 0xF0FEC8073FE307630207C296F260063810008008024280A43D1FE
+_CLS = 0xFFFFD80779E397FB03FFC3D6F7E1FE3F980340085CFEFF7FFFFEE
+
+ALLOWED: dict[int, int] = {
+    uapi.BPF_PROG_TYPE_KPROBE: _TRACING,
+    uapi.BPF_PROG_TYPE_TRACEPOINT: _TRACING,
+    uapi.BPF_PROG_TYPE_RAW_TRACEPOINT: _TRACING,
+    uapi.BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: _TRACING,
+    uapi.BPF_PROG_TYPE_TRACING: 0xF0FFC9077FE3476383F7C2B6FBE0063810008008064280A43D1FE
+    | 1 << 183
+    | 1 << 184
+    | 1 << 185,
+    uapi.BPF_PROG_TYPE_PERF_EVENT: 0xF0FEC8073FE307630207C29EF260063810008018024280A43D1FE,
+    uapi.BPF_PROG_TYPE_SOCKET_FILTER: 0xF0FFC80779E3176303F7C2D6F2600638100100080C4280643D1EE,
+    uapi.BPF_PROG_TYPE_SCHED_CLS: _CLS,
+    uapi.BPF_PROG_TYPE_SCHED_ACT: _CLS,
+    uapi.BPF_PROG_TYPE_CGROUP_SKB: 0xF0FFC80779E3176303F7F2D6F3E0FE3FB80100080C4280643D1EE,
+    uapi.BPF_PROG_TYPE_XDP: 0xFFFFCF0779E3976303F7C296F661863F1002200C8142812C3D1EE,
+}
+
+
+def allowed(program_type: int, helper: int) -> bool:
+    """Whether programs of a type may call a helper."""
+    return bool(ALLOWED.get(program_type, 0) >> helper & 1)

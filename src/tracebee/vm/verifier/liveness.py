@@ -1,0 +1,192 @@
+"""What still matters at a slot: registers, and whose exact number does.
+
+Data-flow analyses over each function. A register is *live* when some path reads it before writing
+it, and it or a stack slot is *exact* when its number can decide a check: it is compared, addresses
+memory, goes to a call or is returned, or is part of such a number. States that differ in nothing else
+are one to the verifier. This decides statically, and a little more cautiously, what the kernel finds
+by backtracking (``mark_chain_precision``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee.isa import insn as isa
+from tracebee.isa.helpers import BY_NUMBER
+
+if TYPE_CHECKING:
+    from tracebee.isa.insn import Insn
+    from tracebee.vm.verifier.flow import Flow
+
+_ARGUMENTS = 0b111110
+_CALLER_SAVED = 0b111111
+_ALU = (isa.BPF_ALU, isa.BPF_ALU64)
+ALL_SLOTS = (1 << 64) - 1
+
+
+class Needs(NamedTuple):
+    """What matters before a slot, as bit masks: registers; stack slot -1 is bit 0, -2 bit 1, ..."""
+
+    live: int = 0
+    exact: int = 0
+    slots: int = 0
+
+
+def analyse(flow: Flow) -> list[Needs]:
+    """What matters before each slot."""
+    slots = flow.code.slots
+    stacky = _stack_pointers(flow)
+    needs = [Needs()] * len(slots)
+    before: list[list[int]] = [[] for _ in slots]
+    for slot, following in enumerate(flow.after):
+        for other in following:
+            before[other].append(slot)
+    pending = [slot for slot, insn in enumerate(slots) if insn is not None]
+    waiting = set(pending)
+    while pending:
+        slot = pending.pop()
+        waiting.discard(slot)
+        insn = slots[slot]
+        if insn is None:
+            continue
+        live = exact = saved = 0
+        for other in flow.after[slot]:
+            after = needs[other]
+            live, exact, saved = live | after.live, exact | after.exact, saved | after.slots
+        new = _transfer(insn, Needs(live, exact, saved), stacky[slot])
+        if new != needs[slot]:
+            needs[slot] = new
+            for other in before[slot]:
+                if other not in waiting:
+                    waiting.add(other)
+                    pending.append(other)
+    return needs
+
+
+def _stack_pointers(flow: Flow) -> list[int]:
+    """Registers that may hold a stack address before each slot, as bit masks."""
+    slots = flow.code.slots
+    found = [0] * len(slots)
+    pending = []
+    for start in flow.subprograms:
+        # A function's arguments may point into its callers' frames.
+        found[start] = 1 << isa.R10 | (_ARGUMENTS if start else 0)
+        pending.append(start)
+    while pending:
+        slot = pending.pop()
+        insn = slots[slot]
+        assert insn is not None
+        out = _spread(insn, found[slot])
+        for other in flow.after[slot]:
+            if out | found[other] != found[other] or found[other] == 0:
+                found[other] |= out
+                pending.append(other)
+    return found
+
+
+def _spread(insn: Insn, stacky: int) -> int:
+    klass, op = insn.opcode & 7, insn.opcode & 0xF0
+    dst, src = 1 << insn.dst, 1 << insn.src
+    if klass in _ALU:
+        if op in (isa.BPF_END, isa.BPF_NEG) or not insn.opcode & isa.BPF_X:
+            return stacky & ~dst if op == isa.BPF_MOV else stacky
+        kept = 0 if op == isa.BPF_MOV else stacky & dst
+        return stacky & ~dst | (dst if kept or stacky & src else 0)
+    if klass == isa.BPF_LDX:  # a saved pointer may come back from the stack
+        return stacky & ~dst | (dst if stacky & src else 0)
+    if klass in (isa.BPF_JMP, isa.BPF_JMP32) and op == isa.BPF_CALL:
+        return stacky & ~_CALLER_SAVED
+    if klass == isa.BPF_LD:
+        return stacky & ~dst
+    return stacky
+
+
+def _bit(insn: Insn) -> int:
+    """The stack slot an access relative to r10 touches, as a mask; 0 when it is none."""
+    return 1 << -(insn.off // 8) - 1 if -512 <= insn.off < 0 else 0
+
+
+def _transfer(insn: Insn, after: Needs, stacky: int) -> Needs:
+    live, exact, saved = after
+    klass = insn.opcode & 7
+    dst, src = 1 << insn.dst, 1 << insn.src
+    if klass in _ALU:
+        return _alu(insn, after)
+    if klass in (isa.BPF_JMP, isa.BPF_JMP32):
+        return _jump(insn, after)
+    if klass == isa.BPF_LDX:
+        if exact & dst and stacky & src:
+            saved |= _bit(insn) if insn.src == isa.R10 else ALL_SLOTS
+        return Needs(live & ~dst | src, exact & ~dst | src, saved)
+    if klass == isa.BPF_ST:
+        return Needs(live | dst, exact | dst, saved)
+    if klass == isa.BPF_STX:
+        return _store(insn, after, stacky)
+    if insn.is_wide:
+        return Needs(live & ~dst, exact & ~dst, saved)
+    # Packet loads: r6 is the context, r0 the result.
+    uses = 1 << 6 | (src if insn.opcode & 0xE0 == isa.BPF_IND else 0)
+    return Needs(live & ~_CALLER_SAVED | uses, exact & ~_CALLER_SAVED | uses, saved)
+
+
+def _alu(insn: Insn, after: Needs) -> Needs:
+    live, exact, saved = after
+    dst, src = 1 << insn.dst, 1 << insn.src
+    op = insn.opcode & 0xF0
+    uses = src if insn.opcode & isa.BPF_X and op not in (isa.BPF_END, isa.BPF_NEG) else 0
+    needed = exact & dst
+    if op == isa.BPF_MOV:
+        live &= ~dst
+        exact &= ~dst
+    else:
+        uses |= dst
+    # Operands of a result nobody reads still must be readable.
+    return Needs(live | uses, exact | (uses if needed else 0), saved)
+
+
+def _jump(insn: Insn, after: Needs) -> Needs:
+    live, exact, saved = after
+    op = insn.opcode & 0xF0
+    if op == isa.BPF_EXIT:
+        return Needs(1, 1, 0)
+    if op == isa.BPF_JA:
+        return after
+    if op == isa.BPF_CALL:
+        uses = _ARGUMENTS
+        if insn.src == 0:
+            helper = BY_NUMBER.get(insn.imm)
+            uses = ((1 << helper.arg_count) - 1) << 1 if helper is not None else _ARGUMENTS
+            if helper is not None and "PTR_TO_FUNC" in helper.args:
+                saved = ALL_SLOTS
+        else:
+            saved = ALL_SLOTS
+        return Needs(live & ~_CALLER_SAVED | uses, exact & ~_CALLER_SAVED | uses, saved)
+    uses = 1 << insn.dst | (1 << insn.src if insn.opcode & isa.BPF_X else 0)
+    return Needs(live | uses, exact | uses, saved)
+
+
+def _store(insn: Insn, after: Needs, stacky: int) -> Needs:
+    live, exact, saved = after
+    dst, src = 1 << insn.dst, 1 << insn.src
+    if insn.opcode & 0xE0 != isa.BPF_ATOMIC:
+        flows = False
+        if insn.dst == isa.R10:
+            bit = _bit(insn)
+            flows = bool(saved & bit)
+            if insn.opcode & 0x18 == isa.BPF_DW:
+                saved &= ~bit
+        elif stacky & dst:
+            flows = bool(saved)
+        return Needs(live | dst | src, exact | dst | (src if flows else 0), saved)
+    if insn.imm == isa.BPF_LOAD_ACQ:
+        if exact & dst and stacky & src:
+            saved = ALL_SLOTS
+        return Needs(live & ~dst | src, exact & ~dst | src, saved)
+    # What an atomic operation leaves in memory is unknown to the verifier, and so is what it fetches.
+    uses = dst | src
+    if insn.imm == isa.BPF_CMPXCHG:
+        return Needs(live | uses | 1, exact & ~1 | dst, saved)
+    flows = insn.imm == isa.BPF_STORE_REL and bool(saved) and bool(stacky & dst)
+    if insn.imm & isa.BPF_FETCH and insn.imm < 0x100:
+        return Needs(live | uses, exact & ~src | dst, saved)
+    return Needs(live | uses, exact | dst | (src if flows else 0), saved)
