@@ -277,6 +277,7 @@ def measured(a: Analyser, operand: ast.Node) -> Type:
         # A bare word may be a typedef.
         found = a.records.named(operand.name)
         if found is not None:
+            operand.type = found
             return found
     return a.expr(operand)
 
@@ -288,7 +289,7 @@ def _sizeof(a: Analyser, node: ast.Sizeof) -> Type:
 
 def offset_of(a: Analyser, node: ast.Offsetof) -> int | None:
     """The byte offset that ``offsetof`` gives, None when there is no such member."""
-    t = measured(a, node.operand)
+    t = getattr(node.operand, "type", None) or measured(a, node.operand)
     if t.kind == "pointer" and t.element is not None:
         t = t.element
     at = 0

@@ -120,7 +120,8 @@ def _call(a: Analyser, node: ast.Call) -> int | str | None:
 def _sizeof(a: Analyser, node: ast.Sizeof) -> int | None:
     from tracebee.lang.analyse_access import measured
 
-    return measured(a, node.operand).size
+    known = getattr(node.operand, "type", None)
+    return (known or measured(a, node.operand)).size
 
 
 def _offsetof(a: Analyser, node: ast.Offsetof) -> int | None:

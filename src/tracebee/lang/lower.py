@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tracebee.errors import Diagnostic
-from tracebee.ir import I64, STACK, Builder, Function
+from tracebee.ir import CTX, I64, STACK, Builder, Function
 from tracebee.lang import ast
 from tracebee.lang.script import EVENTS, RODATA
 from tracebee.lang.types import Type, alignment
@@ -166,7 +166,8 @@ class Gen:
 
     def read(self, place: Place, ptr: Value, offset: int, size: int) -> None:
         """Copy bytes from a place to the program's memory."""
-        if place.space or place.core is not None:
+        if place.space or place.core is not None or place.ptr.type == CTX:
+            # Also for a context, of which programs may read single fields only.
             target = self.b.binary("add", ptr, offset) if offset else ptr
             self.b.helper(f"probe_read_{place.space or 'kernel'}", target, size, self.address(place))
         else:
