@@ -64,7 +64,7 @@ class KernelEngine:
         """Create the maps, load the programs."""
         self.probes = sum(len(a.targets) for a in script.attachments)
         script = one_program_per_target(script)
-        obj = with_debug_info(script.object)
+        obj = with_debug_info(script.object, script.maps)
         try:
             loaded = self._loaded = load_object(obj, log_level=self._log_level)
         except VerifierError as error:
