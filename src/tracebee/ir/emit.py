@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.errors import EncodeError
-from tracebee.ir.legalize import NEGATED, fits_imm
+from tracebee.ir.legalize import BPF_CORE_ENUMVAL_VALUE, NEGATED, fits_imm
 from tracebee.ir.moves import Place, sequence
 from tracebee.ir.regalloc import REGISTERS, Allocation, moves_inside, moves_on_edge
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, Function, Value
@@ -323,7 +323,7 @@ class _Emitter:
                 self.put(_LDDW, reg, isa.BPF_PSEUDO_FUNC)
             case "core":
                 self.core_reloc(aux)
-                self.put(_MOV64, reg)
+                self.put(_LDDW if aux.kind == BPF_CORE_ENUMVAL_VALUE else _MOV64, reg)
             case _:
                 raise AssertionError(value)
 

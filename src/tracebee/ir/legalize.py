@@ -47,6 +47,8 @@ SWAPPED = {
     "sle": "sge",
     "sge": "sle",
 }
+# The one CO-RE value that may need 64 bits (enum bpf_core_relo_kind).
+BPF_CORE_ENUMVAL_VALUE = 11
 # Copies longer than this are left to probe_read_kernel.
 _LONGEST_INLINE = 256
 
@@ -197,7 +199,7 @@ class _Selector:
                 return
         if insn.op in COMMUTATIVE and x.op in FLOATING and y.op not in FLOATING:
             x, y = y, x
-        if y.op == "core" and insn.op in ("add", "sub"):
+        if y.op == "core" and insn.op in ("add", "sub") and y.aux.kind != BPF_CORE_ENUMVAL_VALUE:
             insn.args = [self.register(insn, x), y]
         else:
             insn.args = [self.register(insn, x), self.operand(insn, y)]
