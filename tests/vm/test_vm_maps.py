@@ -69,7 +69,7 @@ CALLS = st.lists(
 @pytest.mark.needs("bpf")
 @pytest.mark.parametrize("name", DEFINITIONS)
 @given(calls=CALLS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_as_the_kernel(name: str, calls: list[tuple[str, int, int]]) -> None:
     definition = DEFINITIONS[name]
     ours = user_map(definition)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
+import weakref
 from typing import NamedTuple
 
 from tracebee import uapi
@@ -42,7 +43,7 @@ class Context(NamedTuple):
 
 
 def low_buffer(size: int) -> ctypes.Array[ctypes.c_char]:
-    """Memory below 4 GiB, which stays mapped while the process lives.
+    """Memory below 4 GiB, unmapped with the last reference to it.
 
     :raises UnsupportedError: there is no room there.
     """
@@ -53,7 +54,9 @@ def low_buffer(size: int) -> ctypes.Array[ctypes.c_char]:
     for hint in range(_LOW_START, _LOW_END, _LOW_STEP):
         address = libc.mmap(hint, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
         if address == hint:
-            return (ctypes.c_char * size).from_address(address)
+            buffer = (ctypes.c_char * size).from_address(address)
+            weakref.finalize(buffer, libc.munmap, ctypes.c_void_p(address), ctypes.c_size_t(size))
+            return buffer
     raise UnsupportedError("there is no free memory below 4 GiB for a packet")
 
 

@@ -250,7 +250,7 @@ def _packet_load(insn: Insn, after: int) -> Operation:
         offset = imm
         if indirect:
             offset = (imm + (regs[src] & MASK32) ^ 0x80000000) - 0x80000000
-        if regs[6] != m.context:
+        if regs[6] - m.context:  # a subtraction, so that an uninitialised r6 (None) fails as such
             raise ProgramFaultError("a packet load needs the context in r6")
         data = m.packet_bytes(offset, size)
         m.clobber()

@@ -59,7 +59,7 @@ class Vm:
         self.space = MapSpace()
         self.helpers = Helpers(self.space, self.environment)
         names = list(kfuncs or {})
-        self._kfuncs = dict(enumerate((kfuncs or {}).values(), 1))
+        self.kfuncs = dict(enumerate((kfuncs or {}).values(), 1))
         self.maps: dict[str, UserMap] = {d.name: self.space.create(d) for d in obj.maps}
         self.addresses = {name: map_.address for name, map_ in self.maps.items()}
         self.addresses |= {f"{name}[0]": m.address + m.elements for name, m in self.maps.items()}
@@ -122,7 +122,7 @@ class Vm:
         machine = Machine(
             self.programs[definition.name],
             helpers=self.helpers.table,
-            kfuncs=self._kfuncs,
+            kfuncs=self.kfuncs,
             memory=memory,
             checked=checked,
             limit=limit,

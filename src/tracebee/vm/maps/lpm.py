@@ -149,6 +149,8 @@ class LpmTrieMap(UserMap):
             if not exists and memory.u64(layout.COUNT) >= self.max_entries:
                 return -ENOSPC
             if is_same:
+                # Bits beyond the prefix are kept as given, though nothing looks at them.
+                memory.view[node + DATA : node + DATA + len(data)] = data
                 self._set_value(node, value)
                 memory.set_u32(node + STATE, HOLDS)
             else:

@@ -43,6 +43,10 @@ class SharedMemory:
             os.close(self.fd)
             self.fd = -1
 
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
+
     def u32(self, offset: int) -> int:
         """The 32-bit word at an offset."""
         value: int = _U32.unpack_from(self.view, offset)[0]

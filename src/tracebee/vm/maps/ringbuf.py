@@ -87,6 +87,10 @@ class RingBufferMap(UserMap):
             os.close(self._wake)
             self._wake = -1
 
+    def __del__(self) -> None:
+        if getattr(self, "_wake", -1) >= 0:
+            os.close(self._wake)
+
     @property
     def _data(self) -> int:
         return self.elements + 2 * _PAGE
