@@ -40,6 +40,7 @@ OPTIONS = (
     ),
     Option(("-d", "--debug"), "dump", "STAGE", "print a stage and stop: ast, types, ir, asm"),
     Option(("--engine",), "engine", "ENGINE", "where programs run: auto, kernel or user"),
+    Option(("--pin",), "pin", "NAME", "leave the script running in the kernel; see tracebee attach"),
     Option(("--unsafe",), "unsafe", "", "allow functions that change things: system, signal"),
     Option(("--include",), "include", "FILE", "read this header before the script", repeats=True),
     Option(("-I",), "include_dir", "DIR", "look for headers here too", repeats=True),

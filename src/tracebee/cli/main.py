@@ -20,6 +20,8 @@ COMMANDS = {
     "feature": "feature",
     "vm": "vm",
     "build": "build",
+    "attach": "attach",
+    "detach": "detach",
     "list": "list",
 }
 

@@ -42,6 +42,10 @@ def trace(argv: Sequence[str]) -> int:
         from tracebee.cli.listing import list_probes
 
         return list_probes(arguments)
+    if arguments.text("pin") is not None:
+        from tracebee.cli.leave import leave
+
+        return leave(arguments)
     return _Tracing(arguments).run()
 
 
@@ -49,7 +53,7 @@ class _Tracing:
     def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
         self.quiet = arguments.flag("quiet")
-        self.built = _built_script(arguments.script)
+        self.built = built_script(arguments.script)
         if self.built is not None:
             self.source = Source(str(self.built.config.get("source", arguments.script)), "")
         else:
@@ -182,7 +186,7 @@ def read_source(arguments: Arguments) -> Source:
     raise UsageError(f"there is no script '{name}'")
 
 
-def _built_script(path: str | None) -> Script | None:
+def built_script(path: str | None) -> Script | None:
     """The script inside an object file that ``tracebee build`` wrote; None when the file is no ELF file.
 
     :raises DecodeError: it is one, but not of a script.

@@ -1,0 +1,56 @@
+"""``--pin NAME``: leave a script running in the kernel, with no process behind it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tracebee.errors import UsageError
+
+if TYPE_CHECKING:
+    from tracebee.cli.arguments import Arguments
+    from tracebee.errors import Diagnostic
+
+
+def leave(arguments: Arguments) -> int:
+    """Compile, load, attach and pin the script that the arguments name; say how to get at it."""
+    from tracebee.api.compiling import compile_text
+    from tracebee.cli.trace import built_script, read_source
+    from tracebee.engine.kernel.pinned import LastingEngine
+    from tracebee.engine.run import is_once
+
+    name = arguments.text("pin") or ""
+    if arguments.text("command") is not None or arguments.text("engine") == "user":
+        raise UsageError(
+            "a pinned script runs in the kernel, without a process", hint="leave -c or --engine out"
+        )
+    pid = int(arguments.text("pid") or 0) or None
+    script = built_script(arguments.script)
+    shown = arguments.script or "-e"
+    if script is None:
+        source = read_source(arguments)
+
+        def warn(finding: Diagnostic | str) -> None:
+            text = f"WARNING: {finding}" if isinstance(finding, str) else finding.render(source)
+            print(text, file=sys.stderr)
+
+        script = compile_text(
+            source,
+            pid=pid,
+            parameters=arguments.parameters,
+            named=arguments.named,
+            unsafe=arguments.flag("unsafe"),
+            warn=None if arguments.flag("no_warnings") else warn,
+        )
+    if is_once(script):
+        raise UsageError("the script ends by itself: there is nothing to leave running")
+    engine = LastingEngine(pid=pid)
+    try:
+        engine.load(script)
+        engine.leave(script, name, shown)
+    finally:
+        engine.close()
+    if not arguments.flag("quiet"):
+        probes = f"{engine.probes} probe{'' if engine.probes == 1 else 's'}"
+        print(f"{name}: {probes}; 'tracebee attach {name}' shows it, 'tracebee detach {name}' ends it")
+    return 0

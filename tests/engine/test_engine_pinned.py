@@ -1,0 +1,166 @@
+"""Scripts that stay in the kernel: left by one process, read and ended by others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tracebee.cli.main import guarded
+from tracebee.engine.kernel import pinned
+from tracebee.engine.kernel.pinned import PinnedEngine, pinned_scripts
+from tracebee.errors import SymbolError, UsageError
+from tracebee.kernel import mounts, pins
+from tracebee.kernel.mounts import open_detached
+
+pytestmark = pytest.mark.needs("bpf")
+
+SCRIPT = """
+BEGIN { printf("begun\\n"); }
+tracepoint:syscalls:sys_enter_getpgid /pid == PID/ { @[comm] = count(); printf("call %d\\n", args.pid); }
+END { printf("ended\\n"); }
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bpffs(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A private BPF file system in the place of the machine's."""
+    with open_detached("bpf") as root:
+        place = f"/proc/self/fd/{root.fd}"
+        monkeypatch.setattr(mounts, "bpffs", lambda: place)
+        mounted = mounts.mounted
+        monkeypatch.setattr(mounts, "mounted", lambda kind: [place] if kind == "bpf" else mounted(kind))
+        yield place
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    def command(*words: str) -> tuple[int, str, str]:
+        code = guarded(words)
+        out = capfd.readouterr()
+        return code, out.out, out.err
+
+    return command
+
+
+def leave(run: Run, name: str, script: str = SCRIPT) -> None:
+    code, out, err = run("--pin", name, "-e", script.replace("PID", str(os.getpid())))
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{name}: ")
+
+
+def test_left_read_and_ended(bpffs: str, run: Run) -> None:
+    leave(run, "calls")
+    os.getpgid(0)
+    os.getpgid(1)
+    code, out, err = run("attach", "calls", "now")
+    assert (code, err) == (0, "")
+    comm = Path("/proc/self/comm").read_text().strip()
+    assert out.split() == ["begun", "call", "0", "call", "1", f"@[{comm}]:", "2"]
+    os.getpgid(0)
+    code, out, err = run("detach", "calls")
+    assert (code, err) == (0, "")
+    assert out.split() == ["call", "0", "ended", f"@[{comm}]:", "3"]
+    assert list(pins.walk(bpffs)) == []
+    assert os.listdir(f"{bpffs}/tracebee") == []
+
+
+def test_output_as_json(bpffs: str, run: Run) -> None:
+    leave(run, "calls")
+    os.getpgid(0)
+    _, out, _ = run("detach", "calls", "-j")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["data"] for record in records if record["type"] == "printf"] == [
+        "begun\n",
+        "call 0\n",
+        "ended\n",
+    ]
+
+
+def test_listing(bpffs: str, run: Run) -> None:
+    assert run("attach") == (0, "", "")
+    leave(run, "two")
+    leave(run, "one", "tracepoint:syscalls:sys_enter_getpgid { }")
+    (_, out, _) = run("attach", "-j")
+    assert [(row["name"], row["probes"], row["source"]) for row in json.loads(out)] == [
+        ("one", 1, "-e"),
+        ("two", 3, "-e"),
+    ]
+    assert [script.name for script in pinned_scripts()] == ["one", "two"]
+    for name in ("one", "two"):
+        assert run("detach", name)[0] == 0
+
+
+def test_names_that_are_taken_or_unknown(bpffs: str, run: Run) -> None:
+    leave(run, "calls")
+    code, _, err = run("--pin", "calls", "-e", "BEGIN { }")
+    assert code == 1
+    assert err == (
+        "ERROR: a script is pinned as 'calls' already\n"
+        "  hint: 'tracebee attach calls' shows it, 'tracebee detach calls' ends it\n"
+    )
+    with pytest.raises(SymbolError) as caught:
+        PinnedEngine("cals")
+    assert caught.value.candidates == ("calls",)
+    with pytest.raises(UsageError, match="neither a plain name nor an absolute path"):
+        PinnedEngine("a/b")
+    assert run("detach", "calls")[0] == 0
+    code, _, err = run("detach", "calls")
+    assert (code, err.splitlines()[0]) == (1, "ERROR: no script is pinned as 'calls'")
+
+
+def test_one_reader_at_a_time(bpffs: str, run: Run) -> None:
+    leave(run, "calls")
+    first = PinnedEngine("calls")
+    try:
+        with pytest.raises(UsageError, match="another process is reading 'calls'"):
+            PinnedEngine("calls")
+    finally:
+        first.close()
+    assert run("detach", "calls")[0] == 0
+
+
+def test_failure_leaves_nothing(bpffs: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pinned, "to_object", full)
+    code, _, err = run("--pin", "calls", "-e", SCRIPT.replace("PID", "1"))
+    assert code == 1
+    assert "No space left" in err
+    assert os.listdir(f"{bpffs}/tracebee") == []
+    assert list(pins.walk(bpffs)) == []
+
+
+def test_what_cannot_be_left(bpffs: str, run: Run) -> None:
+    assert "without a process" in run("--pin", "x", "-c", "true", "-e", "BEGIN { }")[2]
+    place = f"{bpffs}/no/such/directory"
+    code, _, err = run("--pin", place, "-e", "tracepoint:syscalls:sys_enter_getpgid { }")
+    assert (code, err) == (1, f"ERROR: cannot pin as '{place}': {place}: no such file or directory\n")
+    code, _, err = run("--pin", "/tmp/tracebee-no-bpffs", "-e", "tracepoint:syscalls:sys_enter_getpgid { }")
+    assert code == 1
+    assert "the directory is not on a BPF file system" in err
+    assert not os.path.exists("/tmp/tracebee-no-bpffs")
+
+
+UNSHARED = """
+mount -t bpf bpf /sys/fs/bpf
+{python} -m tracebee --pin ticks -e 'profile:hz:99 {{ @ = count(); }}'
+{python} -c 'import time; time.sleep(0.3)'
+{python} -m tracebee detach ticks
+"""
+
+
+def test_it_runs_on_without_its_process() -> None:
+    script = UNSHARED.format(python=sys.executable)
+    out = subprocess.run(["unshare", "-m", "sh", "-ec", script], capture_output=True, text=True, check=True)
+    words = out.stdout.split()
+    assert words[-2] == "@:"
+    assert int(words[-1]) > 1
