@@ -99,10 +99,15 @@ FEATURES = {
 
 
 def kernel_has(feature: str) -> bool:
-    """Whether the running kernel was built with a feature: a search in its BTF's strings."""
+    """Whether the running kernel was built with a feature of ``FEATURES``."""
+    return kernel_names(FEATURES[feature])
+
+
+def kernel_names(name: str) -> bool:
+    """Whether the running kernel's types have a name: a search for its bytes in BTF's strings."""
     import mmap
 
-    word = b"\0" + FEATURES[feature].encode() + b"\0"
+    word = b"\0" + name.encode() + b"\0"
     try:
         with open("/sys/kernel/btf/vmlinux", "rb") as file:
             try:

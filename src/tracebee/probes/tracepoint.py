@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tracebee.errors import Diagnostic
+from tracebee.errors import Diagnostic, SymbolError, UnsupportedError
 from tracebee.kernel import tracefs
+from tracebee.kernel.link import Link
 from tracebee.kernel.perf import PerfEvent
 from tracebee.lang.records import INTEGERS
 from tracebee.lang.types import INT8, NONE, Type, TypeField, pointer, string
 from tracebee.probes.group import Group
-from tracebee.probes.machine import is_wild, matching
+from tracebee.probes.machine import is_wild, kernel_names, matching
 from tracebee.probes.missing import missing
 from tracebee.probes.tracepoint_format import Format, FormatField, parse_format
-from tracebee.uapi import BPF_PROG_TYPE_TRACEPOINT
+from tracebee.uapi import BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from tracebee.ir import Builder, Value
     from tracebee.lang.ast import AttachPoint
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 _LIST = "tracebee -l 'tracepoint:*' lists them"
 _QUALIFIERS = frozenset(("const", "volatile", "__user", "restrict"))
 _NOT_ATTACHABLE = "ftrace"  # the subsystem of the function tracers' own records
+_NO_RAW = "syscalls"  # the subsystem of events made of two others, sys_enter and sys_exit
+# What a script reads that only the event's own context has, kernel stacks as everyone knows them among it.
+_NEED_RECORD = frozenset(("args", "ctx", "kstack"))
+_FEW = 8  # events that are looked up one by one
 _REGS_POINTER = 8  # bytes at the start of the context that are no longer the record's
 
 
@@ -106,15 +111,32 @@ def _c_type(text: str, space: str) -> Type:
     return kind
 
 
-def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[Tracepoint]:
-    """Groups by record layout when the script reads ``args``, else one group for all events."""
+class PlainTracepoint(Group):
+    """Events whose records the script does not read: attached as raw tracepoints, which spare the kernel
+    filling the record in, and whose detaching waits for nobody (an event's takes tens of milliseconds).
+    """
+
+    program_type = BPF_PROG_TYPE_RAW_TRACEPOINT
+
+    def __init__(self, wanted: list[tuple[str, dict[str, Any]]]) -> None:
+        section = f"raw_tp/{wanted[0][1]['event']}" if len(wanted) == 1 else "raw_tp"
+        super().__init__("tracepoint", section, [(name, {**spec, "raw": True}) for name, spec in wanted])
+
+
+def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[Group]:
+    """Groups by record layout when the script reads ``args``, else one for all events, or two when some
+    of them are no raw tracepoints.
+    """
     parts = point.parts[1:]
     if len(parts) != 2 or not all(parts):
         raise Diagnostic("tracepoint needs a subsystem and an event", hint="write tracepoint:SUBSYSTEM:EVENT")
     events = _events(parts[0], parts[1], machine)
-    reads = not uses.isdisjoint(("args", "ctx"))
-    if not reads:
-        return [Tracepoint([_wanted(s, e) for s, e in events], None, "")]
+    if uses.isdisjoint(_NEED_RECORD):
+        raw = _raw(events, machine, uses)
+        plain = [_wanted(s, e) for s, e in events if e in raw and s != _NO_RAW]
+        rest = [_wanted(s, e) for s, e in events if e not in raw or s == _NO_RAW]
+        groups: list[Group] = [PlainTracepoint(plain)] if plain else []
+        return [*groups, Tracepoint(rest, None, "")] if rest else groups
     by_layout: dict[tuple[FormatField, ...], list[tuple[str, str]]] = {}
     formats: dict[tuple[FormatField, ...], Format] = {}
     for system, event in events:
@@ -125,6 +147,26 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[T
         Tracepoint([_wanted(s, e) for s, e in same], formats[fields], "_".join(("_tracepoint", *same[0])))
         for fields, same in by_layout.items()
     ]
+
+
+def _raw(events: list[tuple[str, str]], machine: Machine, uses: frozenset[str]) -> Container[str]:
+    """Which events are raw tracepoints of the same name, as far as that helps here."""
+    if machine.user or (len(events) > 1 and "probe" in uses and not _keeps_cookies(machine)):
+        return ()
+    if len(events) > _FEW:
+        from tracebee.btf.tracepoints import names
+
+        return frozenset(names(machine.btf))
+    return [event for _, event in events if kernel_names(f"btf_trace_{event}")]
+
+
+def _keeps_cookies(machine: Machine) -> bool:
+    """Whether raw tracepoints keep a cookie (Linux 6.10)."""
+    try:
+        machine.btf.member_path(machine.btf.find("struct bpf_raw_tp_link"), "cookie")
+    except (SymbolError, UnsupportedError):
+        return False
+    return True
 
 
 def _wanted(system: str, event: str) -> tuple[str, dict[str, Any]]:
@@ -155,11 +197,15 @@ def _not_found(system: str, event: str, machine: Machine) -> Diagnostic:
 
 
 def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:
-    """One perf event for each tracepoint; its number is read now, as it differs from boot to boot."""
+    """A raw tracepoint link, or a perf event, whose number is read now as it differs from boot to boot."""
     for target in session.steps(targets):
-        number = tracefs.event_id(target.spec["system"], target.spec["event"])
-        event = PerfEvent.tracepoint(number, what=target.probe)
-        yield session.perf_link(program, event, target.cookie)
+        spec = target.spec
+        if spec.get("raw"):
+            cookie = 0 if len(targets) == 1 else target.cookie
+            yield Link.raw_tracepoint(program, spec["event"], cookie=cookie)
+        else:
+            event = PerfEvent.tracepoint(tracefs.event_id(spec["system"], spec["event"]), what=target.probe)
+            yield session.perf_link(program, event, target.cookie)
 
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from tracebee.errors import VerifierError
 from tracebee.kernel.ringbuf import RingBuffer
 from tracebee.lang.script import EVENTS, LOST
 from tracebee.probes.kinds import module_of
-from tracebee.probes.session import Session, close_all
+from tracebee.probes.session import Session, close_all, leave_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,6 +49,11 @@ class KernelEngine:
         self.probes = 0
         self.maps: dict[str, KernelMap] = {}
         self.stacks = KernelStacks({})
+
+    @property
+    def command_filter(self) -> bytes:
+        """None: the kernel needs nobody's help to see system calls."""
+        return b""
 
     @property
     def loaded(self) -> LoadedObject:
@@ -124,7 +129,9 @@ class KernelEngine:
     def detach(self) -> None:
         """Close all links."""
         links, self._links = self._links, []
-        close_all(links)
+        # END must find every other probe silent, and may take its time for it.
+        ends = any(unit.kind == "end" for unit in self._units)
+        (close_all if ends else leave_all)(links)
 
     def close(self) -> None:
         """Detach, unload, unmap."""
