@@ -12,6 +12,7 @@ int main(int argc, char **argv)
 	long count = argc > 2 ? atol(argv[2]) : 0;
 	long rate = argc > 3 ? atol(argv[3]) : 0;
 	struct timespec start, end, now;
+	void *volatile block; /* so that the pair of calls is not optimised away */
 
 	if (count <= 0)
 		return 1;
@@ -22,7 +23,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[1], "open"))
 			close(open("/etc/hostname", O_RDONLY));
 		else if (!strcmp(argv[1], "malloc"))
-			free(malloc(i % 4096));
+			free(block = malloc(i % 4096));
 		else
 			return 1;
 		/* Paced by spinning, in portions small enough for any ring buffer. */

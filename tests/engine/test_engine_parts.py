@@ -10,7 +10,7 @@ import pytest
 
 from tracebee.engine.command import Command, find_program
 from tracebee.engine.kernel.debug_info import with_debug_info
-from tracebee.engine.select import make_engine
+from tracebee.engine.select import choose
 from tracebee.engine.signals import Signals
 from tracebee.errors import UsageError
 from tracebee.isa.insn import Insn
@@ -76,7 +76,7 @@ def test_signals_become_bytes_and_handlers_come_back() -> None:
 
 def test_engine_names() -> None:
     with pytest.raises(UsageError, match="not an engine"):
-        make_engine("nope", pid=None)
+        choose("nope")
 
 
 def _object() -> Object:

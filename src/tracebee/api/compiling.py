@@ -31,6 +31,7 @@ def compile_text(
     parameters: Sequence[str] = (),
     named: Mapping[str, str] | None = None,
     unsafe: bool = False,
+    user: bool = False,
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     warn: Callable[[Diagnostic | str], None] | None = None,
@@ -41,6 +42,7 @@ def compile_text(
 
     :param pid: the process it is to trace (``-p``).
     :param command_pid, command_path: the held process of ``-c`` and its program.
+    :param user: for the user engine: only what needs no privilege is looked at.
     :param config: settings that come before the script's own config block.
     :param environment: where ``BPFTRACE_...`` settings are read from; default: this process's.
     :param warn: called with each warning: findings about a place of the script, or plain text.
@@ -48,7 +50,7 @@ def compile_text(
     :param after_pass: called after each pass over the IR, to dump or check it.
     :raises SourceError: the script is wrong, with every error found.
     """
-    machine = Machine(pid if pid is not None else command_pid, command=command_path)
+    machine = Machine(pid if pid is not None else command_pid, command=command_path, user=user)
     loaded = load(source, params=parameters, lookup=machine.records.named)
     settings: dict[str, Any] = {n: s.default for n, s in SETTINGS.items() if s.default is not None}
     settings |= from_environment(os.environ if environment is None else environment)

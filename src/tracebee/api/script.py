@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tracebee.api.compiling import compile_text
 from tracebee.api.maps import Maps
 from tracebee.api.names import LazyNames
-from tracebee.engine.run import Events
-from tracebee.engine.select import make_engine
+from tracebee.engine.run import Events, is_once
+from tracebee.engine.select import choose, make_engine
 from tracebee.report.actions import HEADER
 from tracebee.report.decode import decoder
 from tracebee.report.fields import member
@@ -91,6 +91,7 @@ class Script:
         self._closed = False
         self._exit_code: int | None = None
         try:
+            chosen = choose(engine)
             self._script = compile_text(
                 Source(name, source),
                 pid=pid,
@@ -99,11 +100,12 @@ class Script:
                 parameters=parameters,
                 named=named,
                 unsafe=unsafe,
+                user=chosen == "user",
                 config=config,
                 warn=warn,
             )
             traced = self._command.pid if self._command is not None else pid
-            self._engine = make_engine(engine, pid=traced)
+            self._engine = make_engine(chosen, pid=traced, held=self._command is not None)
         except BaseException:
             if self._command is not None:
                 self._command.close()
@@ -134,7 +136,7 @@ class Script:
             self._engine.begin()
             self._engine.attach(lambda _made: None)
             if self._command is not None:
-                self._command.start()
+                self._command.start(self._engine.command_filter)
             self._look()
         except BaseException:
             self.close()
@@ -192,7 +194,7 @@ class Script:
                     return
                 yield event
             left = None if deadline is None else deadline - time.monotonic()
-            if self._events.ended or (left is not None and left <= 0):
+            if self._events.ended or is_once(self._script) or (left is not None and left <= 0):
                 # What came between the last look and the end is taken by a last round.
                 yield from map(self._event, self._events.take())
                 return

@@ -59,6 +59,12 @@ class _Tracing:
         else:
             self.source = _with_includes(read_source(arguments), arguments.many("include"))
         self.pid = _pid(arguments.text("pid"))
+        from tracebee.engine.select import choose
+
+        wanted = arguments.text("engine") or "auto"
+        self.engine = choose(wanted)
+        if wanted == "auto" and self.engine == "user" and not self.quiet:
+            print("no right to use bpf(2): tracing with the user engine", file=sys.stderr)
         if self.pid is not None and arguments.text("command") is not None:
             raise UsageError("-p and -c exclude each other: each names the process to trace")
 
@@ -91,8 +97,9 @@ class _Tracing:
 
         pid = self.pid if command is None else command.pid
         engine = make_engine(
-            self.arguments.text("engine") or "auto",
+            self.engine,
             pid=pid,
+            held=command is not None,
             log_level=1 if self.arguments.flag("verbose") else 0,
         )
         try:
@@ -123,6 +130,7 @@ class _Tracing:
             parameters=self.arguments.parameters,
             named=self.arguments.named,
             unsafe=self.arguments.flag("unsafe"),
+            user=self.engine == "user",
             warn=None if self.arguments.flag("no_warnings") else self._warn,
             after_pass=after_pass,
         )
@@ -135,7 +143,7 @@ class _Tracing:
 
     def _report(self, engine: Engine, script: Script, command: Command | None) -> int:
         from tracebee.api.names import LazyNames
-        from tracebee.engine.run import run
+        from tracebee.engine.run import is_once, run
         from tracebee.report.reporter import Reporter
 
         names = LazyNames(demangled=bool(script.config.get("cpp_demangle", True)))
@@ -149,10 +157,11 @@ class _Tracing:
             err=sys.stderr.buffer,
             json=_choice(self.arguments, "format", ("text", "json")) == "json",
             buffering=_choice(self.arguments, "buffering", ("line", "full", "none")),
+            quiet=self.quiet,
         )
         try:
             look = names.watcher(script)
-            return run(engine, reporter, command=command, pid=self.pid, look=look)
+            return run(engine, reporter, command=command, pid=self.pid, look=look, once=is_once(script))
         finally:
             reporter.flush()
             if out is not sys.stdout.buffer:

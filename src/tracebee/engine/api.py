@@ -54,6 +54,10 @@ class Engine(Protocol):
     def probes(self) -> int:
         """How many probes there are, BEGIN and END included; known once loaded."""
 
+    @property
+    def command_filter(self) -> bytes:
+        """The seccomp filter that a held command is to be put under before it runs; empty for none."""
+
     def load(self, script: Script) -> None:
         """Make the maps and check and load the programs.
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tracebee.engine.api import Engine
     from tracebee.engine.command import Command
+    from tracebee.lang.script import Script
 
 _LOSS_CHECK = 1.0  # seconds between looks at the loss counters while events come
 # Seconds after its start at which the traced process's memory map is looked at: once it has mapped its
@@ -48,6 +49,7 @@ def run(
     command: Command | None = None,
     pid: int | None = None,
     look: Callable[[int], None] | None = None,
+    once: bool = False,
 ) -> int:
     """Run a loaded script until it exits, a signal comes, or the traced process ends.
 
@@ -58,13 +60,20 @@ def run(
     :param pid: the process of ``-p``, whose end ends the tracing.
     :param look: called with the traced process's id early in its life, to remember what its addresses
         mean: it may be gone when they are printed.
+    :param once: end when everything has been attached: no event comes later (``is_once``).
     """
     events = Events(engine, command, pid)
     try:
         with Signals() as signals:
-            return _Run(engine, sink, signals, command, pid, events, look).run()
+            return _Run(engine, sink, signals, command, pid, events, look, once).run()
     finally:
         events.close()
+
+
+def is_once(script: Script) -> bool:
+    """Whether a script's probes fire only while it is attached: iterators, beside BEGIN and END."""
+    kinds = {attachment.kind for attachment in script.attachments}
+    return "iter" in kinds and kinds <= {"iter", "begin", "end"}
 
 
 class Events:
@@ -123,6 +132,7 @@ class _Run:
         pid: int | None,
         events: Events,
         look: Callable[[int], None] | None,
+        once: bool,
     ) -> None:
         self.engine = engine
         self.sink = sink
@@ -131,6 +141,7 @@ class _Run:
         self.events = events
         self.traced = command.pid if command is not None else pid
         self.look = look
+        self.once = once
         self.code: int | None = None
         self.stopping = False
         self.said_lost = 0
@@ -162,8 +173,9 @@ class _Run:
         except Interrupted:
             return
         if self.command is not None:
-            self.command.start()
-        self._trace()
+            self.command.start(self.engine.command_filter)
+        if not self.once:
+            self._trace()
 
     def _step(self, made: int) -> None:  # noqa: ARG002 - a progress display would use it
         self._signalled()

@@ -1,4 +1,4 @@
-/* A program whose traced calls are known: target MODE COUNT. */
+/* A program whose traced calls are known: target MODE COUNT [MILLISECONDS], which it then sleeps. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -81,5 +81,7 @@ int main(int argc, char **argv)
 	} else {
 		return 2;
 	}
+	if (argc > 3)
+		usleep(atol(argv[3]) * 1000);
 	return 0;
 }

@@ -47,6 +47,9 @@ class Recorder:
     def executed(self, thread: Thread, path: str, old_tid: int) -> None:
         self.life.append((f"exec {path}", thread.pid))
 
+    def renamed(self, thread: Thread) -> None:
+        self.life.append(("name", thread.tid))
+
     def exiting(self, thread: Thread) -> None:
         self.life.append(("exit", thread.tid))
 
@@ -79,7 +82,7 @@ def start(tracer: Tracer, arguments: list[str], calls: frozenset[int] = frozense
         try:
             os.close(go_write)
             os.read(go_read, 1)
-            seccomp.install(seccomp.build_filter(seccomp.AUDIT_ARCH["x86_64"], calls, 9))
+            seccomp.install(seccomp.build_filter(seccomp.AUDIT_ARCH["x86_64"], calls, 9, 157))
             os.execv(arguments[0], arguments)
         finally:
             os._exit(127)

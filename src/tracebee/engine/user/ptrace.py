@@ -131,10 +131,14 @@ def wait(pid: int = -1, flags: int = WALL) -> Stop | None:
     """
     tid = _wait4(pid, _status_at, flags, None)
     if tid > 0:
-        return Stop(tid, _status.value)
+        # Not by its own constructor: this runs at every stop.
+        return _make_stop(Stop, (tid, _status.value))
     if tid < 0 and ctypes.get_errno() == ECHILD:
         raise ChildProcessError
     return None
+
+
+_make_stop = tuple.__new__
 
 
 def event_message(tid: int) -> int:

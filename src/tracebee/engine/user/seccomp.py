@@ -21,15 +21,20 @@ _NR, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
 _LD, _JEQ, _JSET, _RET = 0x20, 0x15, 0x45, 0x06
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _PROT_EXEC = 4
+_PR_SET_NAME = 15
 
 
-def build_filter(arch: int, calls: Iterable[int] | None, mmap: int) -> bytes:
+def build_filter(
+    arch: int, calls: Iterable[int] | None, mmap: int, prctl: int, *, every_mmap: bool = False
+) -> bytes:
     """The filter program.
 
     :param calls: numbers to stop at; None for all.
     :param mmap: number of mmap(2), which stops when it maps code, so that new code can be probed.
+    :param prctl: number of prctl(2), which stops when it changes a thread's name.
+    :param every_mmap: it stops whatever it maps: data has semaphores to raise.
     """
-    numbers = None if calls is None else sorted(set(calls))
+    numbers = None if calls is None else sorted({*calls, *((mmap,) if every_mmap else ())})
     rows = [(_LD, 0, 0, _ARCH), (_JEQ, 1, 0, arch), (_RET, 0, 0, RET_ALLOW)]
     if numbers is None:
         rows.append((_RET, 0, 0, RET_TRACE))
@@ -38,8 +43,10 @@ def build_filter(arch: int, calls: Iterable[int] | None, mmap: int) -> bytes:
         for number in numbers:
             rows += [(_JEQ, 0, 1, number), (_RET, 0, 0, RET_TRACE)]
         if mmap not in numbers:
-            rows += [(_JEQ, 0, 3, mmap), (_LD, 0, 0, _ARGS + 2 * 8), (_JSET, 0, 1, _PROT_EXEC)]
-            rows.append((_RET, 0, 0, RET_TRACE))
+            rows += [(_JEQ, 0, 4, mmap), (_LD, 0, 0, _ARGS + 2 * 8), (_JSET, 0, 1, _PROT_EXEC)]
+            rows += [(_RET, 0, 0, RET_TRACE), (_LD, 0, 0, _NR)]
+        # A thread that names itself: what was known of its name is void.
+        rows += [(_JEQ, 0, 3, prctl), (_LD, 0, 0, _ARGS), (_JEQ, 0, 1, _PR_SET_NAME), (_RET, 0, 0, RET_TRACE)]
         rows.append((_RET, 0, 0, RET_ALLOW))
     return b"".join(struct.pack("=HBBI", *row) for row in rows)
 

@@ -32,6 +32,11 @@ class Mapping(NamedTuple):
     offset: int
     file: tuple[int, int]
     path: str
+    writable: bool = False
+
+    def holds(self, offset: int) -> bool:
+        """Whether a byte of the file lies in it."""
+        return self.offset <= offset < self.offset + self.end - self.start
 
 
 class Breakpoint:
@@ -67,6 +72,7 @@ class Space:
         self.breakpoints: dict[int, Breakpoint] = {}
         self.scratch: list[Scratch] = []
         self.seen: set[tuple[int, int]] = set()  # (start, offset) of mappings already probed
+        self.semaphores: list[int] = []  # addresses of u16 counters we have raised by one
 
     def close(self) -> None:
         """Close the memory; what was written stays."""
@@ -84,6 +90,7 @@ class Space:
             self.journal(pid, addr, old.original[0])
         child.scratch = [Scratch(s.start, list(s.used)) for s in self.scratch]
         child.seen = set(self.seen)
+        child.semaphores = list(self.semaphores)
         return child
 
     def read(self, addr: int, size: int) -> bytes:
@@ -139,8 +146,23 @@ class Space:
         self.write(addr, INT3)
         return point
 
+    def raise_semaphore(self, addr: int) -> None:
+        """Tell the program that somebody listens to a USDT probe."""
+        self._add(addr, 1)
+        self.semaphores.append(addr)
+
+    def _add(self, addr: int, amount: int) -> None:
+        count = int.from_bytes(self.read(addr, 2), "little")
+        self.write(addr, (count + amount & 0xFFFF).to_bytes(2, "little"))
+
     def remove_all(self) -> None:
         """Put back every original byte. Moved copies stay: a thread may be inside one."""
+        for addr in self.semaphores:
+            try:
+                self._add(addr, -1)
+            except (OSError, Gone):
+                continue
+        self.semaphores.clear()
         for point in self.breakpoints.values():
             try:
                 if self.read(point.addr, 1) == INT3:

@@ -24,8 +24,9 @@ SIGTRAP, SIGSTOP = 5, 19
 _STOP_SIGNALS = frozenset((19, 20, 21, 22))
 _SYSCALL_STOP = SIGTRAP | 0x80
 _SI_KERNEL = 0x80
-_MMAP = 9
+_MMAP, _PROT_EXEC, _PRCTL = 9, 4, 157
 _WORD = 8
+_NOHANG = ptrace.WALL | os.WNOHANG
 
 OPTIONS = (
     ptrace.PTRACE_O_TRACESYSGOOD
@@ -48,11 +49,12 @@ class Site(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A traced function that has not returned: where it will, the stack there, its site."""
+    """A traced function that has not returned: where it will, the stack there, its site, its address."""
 
     addr: int
     stack: int
     site: int
+    function: int
 
 
 class Thread:
@@ -101,6 +103,9 @@ class Handler(Protocol):
     def executed(self, thread: Thread, path: str, old_tid: int) -> None:
         """The process executes another program."""
 
+    def renamed(self, thread: Thread) -> None:
+        """The thread is about to change its name."""
+
     def exiting(self, thread: Thread) -> None:
         """The thread is about to end; it can still be examined."""
 
@@ -113,6 +118,7 @@ class Tracer:
 
     :param sites: what to probe in them; numbers in Handler calls index it.
     :param calls: system calls the handler is told of: None for all, an empty set for none.
+    :param exits: those of them whose exit it is told of as well; by default all.
     :param journal: see ``space.Space``.
     """
 
@@ -122,8 +128,10 @@ class Tracer:
         sites: list[Site],
         calls: frozenset[int] | None,
         journal: Callable[[int, int, int], None],
+        exits: frozenset[int] | None = None,
     ) -> None:
         self.handler, self.sites, self.calls, self.journal = handler, sites, calls, journal
+        self.exits = calls if exits is None else exits
         self.threads: dict[int, Thread] = {}
         self.roots: set[int] = set()
         self.errors: list[str] = []
@@ -131,6 +139,7 @@ class Tracer:
         self._by_file: dict[tuple[int, int], list[int]] = {}
         for number, site in enumerate(sites):
             self._by_file.setdefault(site.file, []).append(number)
+        self._semaphores = any(site.semaphore for site in sites)
         self._filtered = False
         self._told = set[str]()
 
@@ -211,7 +220,8 @@ class Tracer:
             stop = ptrace.wait()
             while stop is not None:
                 self._handle(stop)
-                stop = ptrace.wait(-1, ptrace.WALL | os.WNOHANG)
+                # With more threads others are likely to have stopped meanwhile.
+                stop = ptrace.wait(-1, _NOHANG) if len(self.threads) > 1 else None
         except ChildProcessError:
             return False
         return bool(self.threads)
@@ -279,7 +289,7 @@ class Tracer:
             back = int.from_bytes(thread.space.read(stack, _WORD), "little")
             thread.space.probe_return(back, thread.tid)
             self._drop_calls(thread, stack + _WORD, back, returns)
-            thread.calls += [Call(back, stack + _WORD, n) for n in returns]
+            thread.calls += [Call(back, stack + _WORD, n, addr) for n in returns]
 
     def _return(self, thread: Thread, addr: int) -> None:
         """Calls that return here with this stack are done; those deeper were left by longjmp or throw."""
@@ -323,8 +333,12 @@ class Tracer:
             number = thread.regs[ptrace.ORIG_RAX]
             if self._traces(number):
                 self.handler.syscall_enter(thread, number)
-            # Until the call's exit: for the handler, or to probe the code that mmap brings.
-            thread.syscall = number
+            if number == _PRCTL:
+                thread.name = None
+                self.handler.renamed(thread)
+            if number == _MMAP or self.exits is None or number in self.exits:
+                # On to the call's exit: for the handler, or to probe the code that mmap brings.
+                thread.syscall = number
         elif event == ptrace.PTRACE_EVENT_EXEC:
             self._exec(thread)
         elif event == ptrace.PTRACE_EVENT_EXIT:
@@ -347,7 +361,7 @@ class Tracer:
                 return
         if self._traces(number):
             self.handler.syscall_exit(thread, number)
-        if number == _MMAP and thread.regs[ptrace.RDX] & 4:
+        if number == _MMAP and (thread.regs[ptrace.RDX] & _PROT_EXEC or self._semaphores):
             self._probe_mappings(thread)
 
     def _traces(self, number: int) -> bool:
@@ -412,11 +426,10 @@ class Tracer:
             space.seen.add((mapping.start, mapping.offset))
             for number in self._by_file[mapping.file]:
                 site = self.sites[number]
-                if (
-                    mapping.executable
-                    and mapping.offset <= site.offset < mapping.offset + mapping.end - mapping.start
-                ):
+                if mapping.executable and mapping.holds(site.offset):
                     self._probe_site(space, mapping.start + site.offset - mapping.offset, number, thread.tid)
+                if mapping.writable and site.semaphore and mapping.holds(site.semaphore):
+                    space.raise_semaphore(mapping.start + site.semaphore - mapping.offset)
 
     def _probe_site(self, space: Space, addr: int, number: int, tid: int) -> None:
         try:

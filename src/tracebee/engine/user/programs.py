@@ -1,0 +1,174 @@
+"""A script's programs ready to run on behalf of traced threads: compiled by the JIT, or interpreted.
+
+The interpreter takes over where the JIT cannot go: where memory may not be made executable, or on a
+machine that it has no code generator for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from typing import TYPE_CHECKING
+
+from tracebee.engine.user.current import Current
+from tracebee.errors import PrivilegeError, UnsupportedError
+from tracebee.isa.helpers import BY_NAME
+from tracebee.vm.helpers import Helpers
+from tracebee.vm.interpreter import Machine
+from tracebee.vm.memory import Memory, Region
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.vm.interpreter import Outcome
+    from tracebee.vm.jit.native import NativeProgram
+    from tracebee.vm.maps.create import MapSpace
+    from tracebee.vm.native.library import NativeFunctions, NativeHelpers
+    from tracebee.vm.program import Program
+
+_EOPNOTSUPP = 95
+_U64 = ctypes.c_uint64
+_FUNCTION = ctypes.CFUNCTYPE(_U64, *[_U64] * 5)
+CONTEXT_SIZE = 512  # the largest record a program is given, with room for a file name
+
+
+class TracedHelpers(Helpers):
+    """The VM's helpers, and those that ask about a probe."""
+
+    environment: Current
+
+    def bpf_get_attach_cookie(self, *_: object) -> Outcome:
+        """What the probe's name is found by."""
+        return self.environment.cookie
+
+    def bpf_get_func_ip(self, *_: object) -> Outcome:
+        """The probed function."""
+        return self.environment.word(24)
+
+    def bpf_get_current_cgroup_id(self, *_: object) -> Outcome:
+        """The process's cgroup."""
+        return self.environment.word(40)
+
+    def bpf_get_ns_current_pid_tgid(
+        self, m: Machine, _: int, __: int, to: int, size: int, *___: int
+    ) -> Outcome:
+        """Thread and process id as this process's namespace has them, which is the traced one's."""
+        who = self.environment.pid_tgid()
+        m.memory.write(to, who.to_bytes(8, "little")[: size & 0xFFFFFFFF])
+        return 0
+
+
+class Programs:
+    """Programs by name; ``run`` runs one on a context.
+
+    :param programs: linked against the maps of ``space``.
+    """
+
+    def __init__(self, programs: dict[str, Program], space: MapSpace, current: Current) -> None:
+        self._programs, self.space, self.current = programs, space, current
+        self.helpers = TracedHelpers(space, current)
+        self.context = ctypes.create_string_buffer(CONTEXT_SIZE)
+        self.context_address = ctypes.addressof(self.context)
+        self._native: dict[str, NativeProgram] = {}
+        self._machines: dict[str, Machine] = {}
+        self._owned: list[NativeHelpers | NativeFunctions | NativeProgram] = []
+        self._compile()
+
+    def _compile(self) -> None:
+        try:
+            from tracebee.vm.jit.compiler import compile_program
+            from tracebee.vm.jit.native import NativeProgram
+            from tracebee.vm.jit.target import Environment
+            from tracebee.vm.native.library import NativeFunctions, NativeHelpers
+
+            common = NativeHelpers(self.space)
+            self._owned.append(common)
+            own = NativeFunctions((_text(self.current.address),), {})
+            self._owned.append(own)
+            table = self._python_table() | dict(common.table) | dict(own.helpers)
+        except (UnsupportedError, PrivilegeError):
+            return  # no machine code here at all: the interpreter runs everything
+        for name, program in self._programs.items():
+            try:
+                native = NativeProgram(compile_program(program, Environment(helpers=table)))
+            except UnsupportedError:
+                continue  # it calls what only the interpreter has, such as callbacks
+            self._owned.append(native)
+            self._native[name] = native
+
+    @property
+    def interpreted(self) -> list[str]:
+        """Names of the programs that the interpreter runs."""
+        return [name for name in self._programs if name not in self._native]
+
+    def run(self, name: str, address: int, size: int = CONTEXT_SIZE) -> int:
+        """Run a program with a context of ``size`` bytes at an address; returns r0.
+
+        :raises ProgramFaultError: the interpreter caught it misbehaving.
+        """
+        native = self._native.get(name)
+        if native is not None:
+            return native.run(address)
+        return self._interpret(name, address, size)
+
+    def _interpret(self, name: str, address: int, size: int) -> int:
+        machine = self._machines.get(name)
+        if machine is None:
+            memory = Memory()
+            for map_ in self.space.maps:
+                for region in map_.regions():
+                    memory.add(region)
+            memory.add(Region("context", self.context))
+            machine = Machine(self._programs[name], helpers=self.helpers.table, memory=memory)
+            self._machines[name] = machine
+        if address != self.context_address:
+            ctypes.memmove(self.context_address, address, min(size, CONTEXT_SIZE))
+        machine.start(self.context_address)
+        return machine.run()
+
+    def _python_table(self) -> dict[int, int]:
+        """Helpers without native code, as functions that native code can call."""
+        offered: dict[str, Callable[..., int]] = {
+            "get_stackid": self._stack_id,
+            "get_stack": self._stack,
+            "jiffies64": lambda *_: self.current.clock(1) // 4_000_000,
+            "get_numa_node_id": lambda *_: 0,
+        }
+        # What only a kernel has: its task structure, its paths, changing a function's result.
+        for name in ("get_current_task", "get_current_task_btf", "d_path", "override_return"):
+            offered[name] = lambda *_: 0
+        for name in ("get_socket_cookie", "send_signal", "trace_printk", "probe_read_kernel_str"):
+            offered[name] = lambda *_: -_EOPNOTSUPP & (1 << 64) - 1
+        self._callbacks = {name: _FUNCTION(_unsigned(function)) for name, function in offered.items()}
+        return {
+            BY_NAME[name].number: ctypes.cast(function, ctypes.c_void_p).value or 0
+            for name, function in self._callbacks.items()
+        }
+
+    def _stack_id(self, _: int, map_: int, flags: int, *__: int) -> int:
+        found = self.helpers.bpf_get_stackid(None, 0, map_, flags)  # type: ignore[arg-type]
+        return found if isinstance(found, int) else 0
+
+    def _stack(self, _: int, buffer: int, size: int, flags: int, *__: int) -> int:
+        frames = self.current.frames(bool(flags & 1 << 8))[flags & 0xFF :]
+        data = b"".join(frame.to_bytes(8, "little") for frame in frames)[: size & ~7]
+        ctypes.memmove(buffer, data, len(data))
+        return len(data)
+
+    def close(self) -> None:
+        """Free the code; nothing may run any more."""
+        for owned in reversed(self._owned):
+            owned.close()
+        self._owned.clear()
+        self._native.clear()
+
+
+def _unsigned(function: Callable[..., int]) -> Callable[..., int]:
+    return lambda *arguments: function(*arguments) & (1 << 64) - 1
+
+
+@functools.cache
+def _text(block: int) -> str:
+    with open(f"{os.path.dirname(__file__)}/current.s") as file:
+        return file.read().replace("CURRENT", hex(block))
