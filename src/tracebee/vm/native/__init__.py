@@ -1,7 +1,8 @@
-"""The VM's helpers as native code, for programs that the JIT compiled."""
+"""The VM's helpers as native code, and whole objects run by the JIT."""
 
 from __future__ import annotations
 
 from tracebee.vm.native.library import NativeHelpers
+from tracebee.vm.native.session import NativeVm
 
-__all__ = ["NativeHelpers"]
+__all__ = ["NativeHelpers", "NativeVm"]
