@@ -92,6 +92,12 @@ class Maker:
         self.type = self.random.choice(TYPES)
         self.insns: list[Insn] = []
         self.scalars: list[int] = []
+        self.sloppy = self.random.random() < 0.35
+        self.reserved: set[int] = set()  # loop counters
+
+    def slip(self, chance: float) -> bool:
+        """Whether to make a mistake here; careful programs make none."""
+        return self.random.random() < chance and self.sloppy
 
     def emit(self, opcode: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> None:
         self.insns.append(Insn(opcode, dst, src, off, imm))
@@ -115,9 +121,9 @@ class Maker:
 
     def scalar(self) -> int:
         r = self.random
-        if self.scalars and r.random() < 0.97:
+        if self.scalars and not self.slip(0.05):
             return r.choice(self.scalars)
-        return r.randint(0, 9)
+        return r.randint(0, 9) if self.sloppy else 6
 
     def number(self, dst: int) -> None:
         """A number in a register: known, random, or limited."""
@@ -144,7 +150,8 @@ class Maker:
         """Limit a number, mostly right."""
         r = self.random
         kind = r.random()
-        below += r.choice((0, 0, 0, 0, 0, 1, -1))
+        if self.slip(0.3):
+            below += r.choice((1, -1))
         if kind < 0.4:
             mask = (1 << max(below.bit_length() - 1, 0)) - 1
             self.emit(r.choice((A64, A32)) | isa.BPF_AND | K, dst, imm=mask)
@@ -207,14 +214,18 @@ class Maker:
 
     def copy_scalar(self) -> None:
         source = self.scalar()
-        target = self.random.randint(7, 9)
-        self.copy(target, source)
+        self.copy(self.target(), source)
+
+    def target(self) -> int:
+        """A register to overwrite."""
+        free = [r for r in (7, 8, 9) if r not in self.reserved]
+        return self.random.choice(free or [7] if self.sloppy else free or [5])
 
     def stack(self) -> None:
         r = self.random
         size = r.choice((1, 2, 4, 8, 8, 8))
         offset = -size * r.randint(1, 64 // size)
-        if r.random() < 0.04:
+        if self.slip(0.08):
             offset += r.choice((1, 2, 4, 64, -520))
         kind = r.random()
         if kind < 0.4:
@@ -222,7 +233,7 @@ class Maker:
         elif kind < 0.6:
             self.emit(isa.BPF_ST | isa.BPF_MEM | SIZES[size], 10, off=offset, imm=self.constant())
         else:
-            target = r.randint(7, 9)
+            target = self.target()
             mode = r.choice((isa.BPF_MEM, isa.BPF_MEM, isa.BPF_MEMSX if size < 8 else isa.BPF_MEM))
             self.emit(isa.BPF_LDX | mode | SIZES[size], target, 10, offset)
             if target not in self.scalars:
@@ -233,13 +244,13 @@ class Maker:
         which = r.choice((ARRAY, ARRAY, HASH, PERCPU))
         m = MAPS[which]
         key = 8 * r.randint(1, 4)
-        if r.random() < 0.95:
+        if not self.slip(0.1):
             self.emit(isa.BPF_ST | isa.BPF_MEM | isa.BPF_DW, 10, off=-key, imm=r.randint(0, 3))
         self.copy(2, 10)
-        self.emit(A64 | isa.BPF_ADD | K, 2, imm=-key + r.choice((0,) * 20 + (4, -600, 8)))
+        self.emit(A64 | isa.BPF_ADD | K, 2, imm=-key + (r.choice((4, -600, 8)) if self.slip(0.1) else 0))
         self.map(1, which)
         self.helper("map_lookup_elem")
-        if r.random() < 0.93:
+        if not self.slip(0.1):
             at = len(self.insns)
             self.emit(isa.BPF_JMP | isa.BPF_JEQ | K, 0)
             self.value(m.value_size)
@@ -256,16 +267,16 @@ class Maker:
         if r.random() < 0.45 and self.scalars:
             index = r.choice(self.scalars)
             self.copy(3, index)
-            if r.random() < 0.92:
-                self.limited(3, r.choice((size, size, size - 7, 8, 16)))
-            if r.random() < 0.2:
+            if not self.slip(0.2):
+                self.limited(3, r.choice((size, size - 7, 8, 8)) if self.sloppy else max(size - 16, 1))
+            if self.slip(0.3):
                 self.emit(A64 | isa.BPF_LSH | K, 3, imm=r.choice((1, 2, 3)))
-            self.emit(A64 | r.choice((isa.BPF_ADD,) * 9 + (isa.BPF_SUB,)) | X, 0, 3)
-        if r.random() < 0.3:
+            self.emit(A64 | (isa.BPF_SUB if self.slip(0.1) else isa.BPF_ADD) | X, 0, 3)
+        if self.slip(0.3):
             self.emit(A64 | isa.BPF_ADD | K, 0, imm=r.choice((0, 4, 8, 16, -8)))
         for _ in range(r.randint(1, 3)):
             width = r.choice((1, 4, 8))
-            offset = r.choice((0, 0, 1, 4, 8, 16, size - width, size))
+            offset = r.choice((0, 0, 1, 4, 8, 16, size - width, size)) if self.sloppy else 0
             kind = r.random()
             if kind < 0.5:
                 self.emit(isa.BPF_LDX | isa.BPF_MEM | SIZES[width], r.choice((4, 5, 7)), 0, offset)
@@ -285,12 +296,12 @@ class Maker:
         r = self.random
         size = r.choice((1, 4, 8, 16, 32))
         self.copy(1, 10)
-        self.emit(A64 | isa.BPF_ADD | K, 1, imm=-64 + r.choice((0,) * 12 + (40, 60, -8)))
+        self.emit(A64 | isa.BPF_ADD | K, 1, imm=-64 + (r.choice((40, 60, -8)) if self.slip(0.2) else 0))
         if r.random() < 0.5 or not self.scalars:
-            self.move(2, size if r.random() < 0.9 else r.choice((0, -1, 600)))
+            self.move(2, r.choice((0, -1, 600)) if self.slip(0.2) else size)
         else:
             self.copy(2, r.choice(self.scalars))
-            if r.random() < 0.9:
+            if not self.slip(0.2):
                 self.limited(2, 33)
         self.move(3, 0) if not self.scalars else self.copy(3, r.choice(self.scalars))
         if self.type in (
@@ -321,31 +332,33 @@ class Maker:
         at = len(self.insns)
         self.emit(isa.BPF_JMP | isa.BPF_JEQ | K, 0)
         if r.random() < 0.8:
-            offset = r.choice((0, 8, 16, size))
+            offset = r.choice((0, 8, 16, size)) if self.sloppy else 0
             self.emit(isa.BPF_ST | isa.BPF_MEM | isa.BPF_DW, 0, off=offset, imm=7)
         self.copy(1, 0)
         self.move(2, 0)
-        if r.random() < 0.93:
+        if not self.slip(0.15):
             self.helper(r.choice(("ringbuf_submit", "ringbuf_discard")))
-            if r.random() < 0.05:
+            if self.slip(0.1):
                 self.emit(isa.BPF_LDX | isa.BPF_MEM | isa.BPF_DW, 3, 0)
-        if r.random() < 0.95:
+        if not self.slip(0.1):
             length = sum(i.slots for i in self.insns[at + 1 :])
             self.insns[at] = self.insns[at]._replace(off=length)
         self.scalars = [x for x in self.scalars if x >= 6]
 
     def loop(self) -> None:
         r = self.random
-        counter = r.choice((7, 8, 9))
+        counter = self.target()
         limit = r.choice((1, 2, 5, 17))
         self.move(counter, 0)
         self.scalars = [s for s in self.scalars if s != counter]
         at = len(self.insns)
         before = list(self.scalars)
+        self.reserved.add(counter)
         for _ in range(r.randint(1, 3)):
             r.choice((self.alu, self.stack, self.branch))()
+        self.reserved.discard(counter)
         self.scalars = before
-        if r.random() < 0.97:
+        if not self.slip(0.05):
             self.emit(A64 | isa.BPF_ADD | K, counter, imm=1)
         length = sum(i.slots for i in self.insns[at:])
         self.emit(
@@ -361,7 +374,7 @@ class Maker:
         if not self.scalars:
             return
         self.copy(3, r.choice(self.scalars))
-        self.limited(3, r.choice((8, 16, 64)))
+        self.limited(3, r.choice((8, 16, 64)) if self.sloppy else 8)
         self.copy(4, 10)
         self.emit(A64 | isa.BPF_ADD | K, 4, imm=r.choice((-64, -64, -32, -16)))
         self.emit(A64 | isa.BPF_ADD | X, 4, 3)
@@ -376,9 +389,9 @@ class Maker:
         r = self.random
         source = r.choice((6, 10))
         self.emit(isa.BPF_STX | isa.BPF_MEM | isa.BPF_DW, 10, source, -40)
-        if r.random() < 0.3:
+        if self.slip(0.3):
             self.emit(isa.BPF_ST | isa.BPF_MEM | isa.BPF_B, 10, off=-r.choice((33, 40, 41)), imm=0)
-        self.emit(isa.BPF_LDX | isa.BPF_MEM | r.choice((isa.BPF_DW, isa.BPF_DW, isa.BPF_W)), 3, 10, -40)
+        self.emit(isa.BPF_LDX | isa.BPF_MEM | (isa.BPF_W if self.slip(0.3) else isa.BPF_DW), 3, 10, -40)
         if source == 10:
             self.emit(isa.BPF_ST | isa.BPF_MEM | isa.BPF_DW, 3, off=-8, imm=0)
         else:
@@ -387,6 +400,8 @@ class Maker:
 
     def context(self) -> None:
         r = self.random
+        if not self.sloppy:
+            return
         size = r.choice((1, 2, 4, 4, 8))
         offset = r.choice((0, 4, 8, 12, 16, 20, 40, 48, 76, 80, 96, 100, 144, 152, 160, 168, 176, 184, 192))
         if r.random() < 0.85:
@@ -415,7 +430,8 @@ class Maker:
         else:
             self.emit(isa.BPF_JMP | r.choice((isa.BPF_JLT, isa.BPF_JLE)) | X, 3, 4)
         width = r.choice((1, 2, 4))
-        offset = r.choice((0, 0, need - width, need - width, need))
+        offset = r.choice((0, need - width, need)) if self.sloppy else max(need - width - 1, 0)
+        width = width if self.sloppy or need > width else 1
         self.emit(isa.BPF_LDX | isa.BPF_MEM | SIZES[width], 5, 2, offset)
         self.insns[at] = self.insns[at]._replace(off=1)
 
@@ -444,7 +460,7 @@ class Maker:
         )
         for _ in range(r.randint(2, 9)):
             r.choice(pieces)()
-        if r.random() < 0.97:
+        if not self.slip(0.05):
             self.move(0, 0)
         self.emit(isa.BPF_JMP | isa.BPF_EXIT)
         return self.insns

@@ -65,7 +65,15 @@ def alu(v: Verifier, insn: Insn) -> None:
         reg = v.read(insn.dst)
         if reg.is_pointer and not v.privileged:
             raise RefusalError(f"R{insn.dst} pointer arithmetic prohibited", register=insn.dst)
-        regs[insn.dst] = ANYTHING
+        if reg.is_pointer:
+            regs[insn.dst] = ANYTHING
+            return
+        new = reg.copy()
+        new.id = 0
+        always = insn.opcode & 7 == isa.BPF_ALU64  # bswap; else to the named order
+        big = bool(insn.opcode & isa.BPF_X)
+        arithmetic.swap_bytes(new, insn.imm, swap=always or big == (v.order == "little"))
+        regs[insn.dst] = new
     elif op == isa.BPF_NEG:
         reg = v.read(insn.dst)
         if reg.is_pointer:

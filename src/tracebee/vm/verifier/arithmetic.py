@@ -39,6 +39,20 @@ def apply(op: int, dst: Number, src: Number, bits: int) -> None:
         dst.sync()
 
 
+def swap_bytes(dst: Number, bits: int, *, swap: bool) -> None:
+    """The low ``bits`` in the other byte order (or as they are), zero-extended."""
+    size = bits // 8
+
+    def swapped(x: int) -> int:
+        x &= (1 << bits) - 1
+        return int.from_bytes(x.to_bytes(size, "little"), "big") if swap else x
+
+    found = (swapped(dst.bits[0]), swapped(dst.bits[1]))
+    dst.set_unbounded()
+    dst.bits = found
+    dst.sync()
+
+
 def _signed(dst: Number, low: int, high: int) -> None:
     dst.smin, dst.smax = (low, high) if low >= S64_MIN and high <= S64_MAX else (S64_MIN, S64_MAX)
 

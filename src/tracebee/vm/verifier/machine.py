@@ -18,7 +18,7 @@ from tracebee.vm.verifier.alu import alu
 from tracebee.vm.verifier.code import Code, check_encoding
 from tracebee.vm.verifier.contexts import Context, contexts
 from tracebee.vm.verifier.flow import Flow
-from tracebee.vm.verifier.liveness import analyse
+from tracebee.vm.verifier.liveness import ALL_SLOTS, analyse
 from tracebee.vm.verifier.prune import Checkpoint
 from tracebee.vm.verifier.refusal import RefusalError
 from tracebee.vm.verifier.state import (
@@ -322,43 +322,49 @@ class Verifier:
         state = self.state
         found = self.explored.setdefault(slot, [])
         looping = slot in self.loop_points
-        for node in found:
+        jumps, insns = self._jumps - self._last_jumps, self.processed - self._last_insns
+        remember = looping or jumps > 40 or (jumps >= 2 and insns >= 8)
+        for node in list(found):
             if node.branches > 0:
                 if looping and prune.widened(node, state):
-                    self._cut_loop(node)
+                    self._mark_incomplete(state.parent, node)
                     return True
-                if not looping and self._is_ancestor(node) and prune.identical(node, state):
+                if not looping and prune.identical(node, state):
                     raise RefusalError(
                         f"infinite loop detected at insn {slot}",
                         hint="nothing changes from one round to the next",
                     )
-                continue
-            if prune.covered(node, state, self.needs, slot):
+                # Rounds of a loop differ: remembering each would help little.
+                if not looping and jumps < 20 and insns < 100:
+                    remember = False
+            elif prune.covered(node, state, self.needs, slot):
                 node.hits += 1
-                for depth, reads in enumerate(node.reads):
-                    self.mark_read(depth, reads if node.complete else -1 & (1 << 64) - 1)
-                if not node.complete:
-                    self._mark_incomplete(state.parent, None)
+                self._inherit(node)
                 return True
-            node.misses += 1
-        if (
-            not looping
-            and (self._jumps - self._last_jumps < 2 or self.processed - self._last_insns < 8)
-            and self._jumps_since_checkpoint() < 40
-        ):
-            return False
-        if len(found) > 64:
-            found[:] = [n for n in found if n.branches > 0 or n.misses <= n.hits * 3 + 8] or found[-32:]
+            if remember:
+                node.misses += 1
+            patience = 64 if looping and node.branches > 0 else 3
+            if node.misses > node.hits * patience + patience:
+                found.remove(node)
+        if remember:
+            self._remember(slot, found)
+        return False
+
+    def _inherit(self, node: Checkpoint) -> None:
+        """What was read behind a checkpoint will be read on this path too."""
+        for depth, reads in enumerate(node.reads):
+            self.mark_read(depth, reads if node.complete else ALL_SLOTS)
+        if not node.complete:
+            self._mark_incomplete(self.state.parent, None)
+
+    def _remember(self, slot: int, found: list[Checkpoint]) -> None:
+        state = self.state
         node = Checkpoint(slot, state.copy(), state.parent if isinstance(state.parent, Checkpoint) else None)
         found.append(node)
         self.states += 1
         state.parent = node
         state.written = [0] * len(state.frames)
         self._last_jumps, self._last_insns = self._jumps, self.processed
-        return False
-
-    def _jumps_since_checkpoint(self) -> int:
-        return self._jumps - self._last_jumps
 
     def _is_ancestor(self, node: Checkpoint) -> bool:
         above = self.state.parent
@@ -367,9 +373,6 @@ class Verifier:
                 return True
             above = above.parent
         return False
-
-    def _cut_loop(self, until: Checkpoint) -> None:
-        self._mark_incomplete(self.state.parent, until)
 
     @staticmethod
     def _mark_incomplete(node: object, until: Checkpoint | None) -> None:
