@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.errors import EncodeError
+from tracebee.ir.contents import Contents
 from tracebee.ir.legalize import BPF_CORE_ENUMVAL_VALUE, NEGATED, fits_imm
 from tracebee.ir.moves import Place, sequence
 from tracebee.ir.regalloc import REGISTERS, Allocation, moves_inside, moves_on_edge
@@ -143,6 +144,7 @@ class _Emitter:
         self.allocation = allocation
         self.helper_number = helper_number
         self.is_far = is_far  # jumps need 32-bit offsets
+        self.contents = Contents()
         self.insns: list[Insn] = []
         self.relocs: list[Reloc] = []
         self.spans: list[Span] = []
@@ -179,6 +181,7 @@ class _Emitter:
     # Code.
 
     def put(self, opcode: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> None:
+        self.contents.note(opcode, dst, src, off, imm)
         self.insns.append(Insn(opcode, dst, src, off, imm))
         self.spans.append(self.span)
 
@@ -195,6 +198,8 @@ class _Emitter:
 
     def block(self, block: Block, following: Block | None) -> None:
         self.labels[block] = len(self.insns)
+        if block.preds:
+            self.contents.forget()
         position = self.allocation.numbering.block_start[block]
         if len(block.preds) == 1 and len(block.preds[0].succs) > 1:
             self.along(block.preds[0], block)
@@ -278,7 +283,7 @@ class _Emitter:
             self.make(source, target)
         elif source < 0:
             self.put(_LOAD64, target, 10, source)
-        elif source != target:
+        elif not self.contents.same(source, target):
             self.put(_MOV64 | isa.BPF_X, target, source)
 
     def _move_to_slot(self, source: Place, target: int) -> None:
@@ -407,6 +412,7 @@ class _Emitter:
         before = len(self.insns)
         self.move(self.place(b, position), dst)
         assert len(self.insns) - before == 1, "a select's side is one instruction"
+        self.contents.write(dst)
 
     def conditional(self, condition: str, x: Value, y: Value, position: int, off: int) -> None:
         right = self.place(y, position)
@@ -505,6 +511,7 @@ class _Emitter:
             self.jump(else_)
         if then_moves:
             self.labels[label] = len(self.insns)
+            self.contents.forget()
             self.along(block, then, then_moves)
             if then is not following:
                 self.jump(then)
