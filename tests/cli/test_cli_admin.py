@@ -434,3 +434,49 @@ def test_features_are_described(ask: Ask) -> None:
     kfuncs = ask("feature", "kfuncs")
     # Kernels built with an older pahole do not say which of their functions are kfuncs.
     assert ("int bpf_iter_num_new(" in kfuncs) == bool(Btf.vmlinux().find_all("bpf_kfunc"))
+
+
+def number_bytes(number: int) -> bytes:
+    return struct.pack("=I", number)
+
+
+# Type, key size, value size, flags, and an element: a map without types of every shape.
+SHAPES = {
+    "short": (uapi.BPF_MAP_TYPE_HASH, 4, 8, 0, number_bytes(7), bytes(range(8))),
+    "two lines": (uapi.BPF_MAP_TYPE_HASH, 12, 16, 0, bytes(range(12)), bytes(range(16))),
+    "many lines": (uapi.BPF_MAP_TYPE_HASH, 4, 40, 0, number_bytes(1), bytes(range(40))),
+    "long key": (uapi.BPF_MAP_TYPE_HASH, 20, 4, 0, bytes(range(20)), bytes(4)),
+    "prefixes": (
+        uapi.BPF_MAP_TYPE_LPM_TRIE,
+        8,
+        4,
+        uapi.BPF_F_NO_PREALLOC,
+        number_bytes(24) + bytes([10, 0, 0, 0]),
+        bytes(4),
+    ),
+    "per CPU": (uapi.BPF_MAP_TYPE_PERCPU_HASH, 4, 12, 0, number_bytes(3), bytes(12)),
+    "per CPU, long": (uapi.BPF_MAP_TYPE_LRU_PERCPU_HASH, 4, 24, 0, number_bytes(3), bytes(range(24))),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dumps_of_every_shape(ask: Ask, shape: str) -> None:
+    kind, key_size, value_size, flags, key, value = SHAPES[shape]
+    with Map.create(MapDef("shape", kind, key_size, value_size, 4, flags)) as table:
+        table.update(key, table.join_slots([value] * 64)[: table.value_bytes] if table.is_per_cpu else value)
+        number = table.info().id
+        assert ask("map", "dump", "id", number) == bpftool("map", "dump", "id", number)
+        assert json.loads(ask("map", "dump", "id", number, "-j")) == bpftool_json("map", "dump", "id", number)
+        lookup = ("lookup", "id", number, "key", *key)
+        assert ask("map", *lookup) == bpftool("map", *lookup)
+
+
+def test_maps_whose_elements_cannot_be_listed(fail: Ask) -> None:
+    for kind, sizes, hint in (
+        (uapi.BPF_MAP_TYPE_QUEUE, (0, 4, 2), "take them out: tracebee map dequeue"),
+        (uapi.BPF_MAP_TYPE_RINGBUF, (0, 0, 4096), "wait for events: tracebee map event_pipe"),
+    ):
+        with Map.create(MapDef("closed", kind, *sizes)) as table:
+            said = fail("map", "dump", "id", table.info().id)
+            assert "cannot be listed" in said
+            assert hint in said

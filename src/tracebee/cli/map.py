@@ -73,22 +73,22 @@ def _show(words: Words) -> int:
 
 
 def _dump(words: Words) -> int:
-    from tracebee.report.inspect.map import MapTypes, element_record, element_text
+    from tracebee.report.inspect.map import MapTypes, element_record, element_text, elements
     from tracebee.report.inspect.output import json_text
 
     with choice.one_map(words) as table:
         words.end()
         types = MapTypes.of(table)
-        elements = table.items()
+        pairs = elements(table)
         if words.json:
-            records = [element_record(table, types, key, value) for key, value in elements]
+            records = [element_record(table, types, key, value) for key, value in pairs]
             print(json_text(records, pretty=words.pretty))
         elif types.btf is not None:
-            print(json_text([types.formatted(table, key, value) for key, value in elements], pretty=True))
+            print(json_text([types.formatted(table, key, value) for key, value in pairs], pretty=True))
         else:
-            for key, value in elements:
+            for key, value in pairs:
                 print(element_text(table, key, value))
-            print(f"Found {len(elements)} element{'' if len(elements) == 1 else 's'}")
+            print(f"Found {len(pairs)} element{'' if len(pairs) == 1 else 's'}")
     return 0
 
 

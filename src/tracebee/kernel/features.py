@@ -341,7 +341,7 @@ FEATURES: tuple[Feature, ...] = (
         "loads and stores that order memory",
         _code("r0 = 0\n*(u64 *)(r10 -8) = r0\nr0 = load_acquire((u64 *)(r10 -8))\nr0 = 0\nexit"),
     ),
-    Feature("may_goto", "6.9", "loops bounded by a budget", _code("may_goto pc+0\nr0 = 0\nexit")),
+    Feature("may_goto", "6.9", "loops bounded by a budget", _code("r0 = 0\nmay_goto pc+1\nr0 = 1\nexit")),
 )
 
 _BY_NAME = {feature.name: feature for feature in FEATURES}

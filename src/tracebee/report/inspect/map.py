@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tracebee import uapi
+from tracebee.errors import UnsupportedError
 from tracebee.kernel.holders import fdinfo
 from tracebee.report.inspect.output import hex_bytes, hex_text
 from tracebee.report.inspect.program import holder_lines
@@ -135,11 +136,39 @@ def element_record(table: Map, types: MapTypes, key: bytes | None, value: bytes 
 
 
 def element_text(table: Map, key: bytes | None, value: bytes | None) -> str:
-    """One element of a map without types, as hexadecimal bytes."""
-    parts = [] if key is None else [f"key: {hex_text(key)}"]
+    """One element of a map without types as hexadecimal bytes, on one line where it is short."""
     if value is not None and table.is_per_cpu:
-        slots = [f"value (CPU {cpu:02}): {hex_text(slot)}" for cpu, slot in enumerate(table.slots(value))]
-        return "\n".join([*parts, *slots])
+        gap = "\n" if table.value_size > 16 else " "
+        lines = [] if key is None else [f"key:\n{hex_text(key)}"]
+        lines += [
+            f"value (CPU {cpu:02}):{gap}{hex_text(slot)}" for cpu, slot in enumerate(table.slots(value))
+        ]
+        return "\n".join(lines)
+    gap = "\n" if table.key_size > 16 or table.value_size > 16 else " "
+    parts = [] if key is None else [f"key:{gap}{hex_text(key)}"]
     if value is not None:
-        parts.append(f"value: {hex_text(value)}")
-    return "  ".join(parts)
+        parts.append(f"value:{gap}{hex_text(value)}")
+    return ("  " if table.key_size + table.value_size <= 24 and gap == " " else "\n").join(parts)
+
+
+# Map types whose elements cannot be walked through, and what one can do instead.
+_CLOSED = {
+    uapi.BPF_MAP_TYPE_QUEUE: "take them out: tracebee map dequeue",
+    uapi.BPF_MAP_TYPE_STACK: "take them out: tracebee map pop",
+    uapi.BPF_MAP_TYPE_RINGBUF: "wait for events: tracebee map event_pipe",
+    uapi.BPF_MAP_TYPE_USER_RINGBUF: None,
+    uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY: "wait for events: tracebee map event_pipe",
+    uapi.BPF_MAP_TYPE_BLOOM_FILTER: None,
+    uapi.BPF_MAP_TYPE_ARENA: None,
+}
+
+
+def elements(table: Map) -> list[tuple[bytes, bytes]]:
+    """All elements of a map.
+
+    :raises UnsupportedError: maps of this type have none that can be listed.
+    """
+    if table.type in _CLOSED:
+        name = _TYPE_NAMES[table.type]
+        raise UnsupportedError(f"elements of {name} maps cannot be listed", hint=_CLOSED[table.type])
+    return table.items()

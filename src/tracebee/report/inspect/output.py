@@ -19,5 +19,9 @@ def hex_bytes(data: bytes) -> list[str]:
 
 
 def hex_text(data: bytes) -> str:
-    """Bytes as bpftool's text has them: ``01 00``."""
-    return " ".join(f"{byte:02x}" for byte in data)
+    """Bytes as bpftool's text has them: ``01 00``, sixteen a line, with a gap after eight."""
+    lines = []
+    for at in range(0, len(data), 16):
+        halves = (data[at : at + 8], data[at + 8 : at + 16])
+        lines.append("  ".join(" ".join(f"{byte:02x}" for byte in half) for half in halves if half))
+    return "\n".join(lines)
