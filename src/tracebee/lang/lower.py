@@ -34,7 +34,7 @@ _LONG_ZEROS = 256
 
 
 # What ``lower_access`` has the rules for.
-_REACHING = (ast.Field, ast.Index, ast.Cast)
+_REACHING = (ast.Field, ast.Index, ast.Cast, ast.Typeinfo)
 
 
 class Place(NamedTuple):
@@ -79,7 +79,7 @@ class Gen:
     def value(self, node: ast.Node) -> Value:
         """A number's value, extended to 64 bits; what is not a number has no value (0)."""
         t = type_of(node)
-        if isinstance(node, _REACHING) and type(node) not in self.VALUES:
+        if isinstance(node, _REACHING) and type(node) not in self.INTO and type(node) not in self.VALUES:
             from tracebee.lang import lower_access  # noqa: F401 - scripts that reach into no memory spare it
         if t.kind in COUNTABLE and isinstance(node, (ast.Map, ast.MapAccess)):
             from tracebee.lang.aggregations import reduce_node
@@ -101,7 +101,7 @@ class Gen:
 
     def place(self, node: ast.Node) -> Place:
         """Where an expression's value lies; written to a local object when it lies nowhere yet."""
-        if isinstance(node, _REACHING) and type(node) not in self.VALUES:
+        if isinstance(node, _REACHING) and type(node) not in self.INTO and type(node) not in self.VALUES:
             from tracebee.lang import lower_access  # noqa: F401 - as above
         rule = self.PLACES.get(type(node))
         if rule is not None:
@@ -122,7 +122,7 @@ class Gen:
         if is_scalar(t):
             self.b.store(ptr, offset, t.size, self.value(node))
             return
-        if isinstance(node, _REACHING) and type(node) not in self.VALUES:
+        if isinstance(node, _REACHING) and type(node) not in self.INTO and type(node) not in self.VALUES:
             from tracebee.lang import lower_access  # noqa: F401 - as above
         rule = self.INTO.get(type(node))
         if rule is not None:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from tracebee.ir import KERNEL
 from tracebee.lang import ast
+from tracebee.lang.analyse_access import measured
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, Place, type_of
-from tracebee.lang.types import INT8, Type
+from tracebee.lang.lower_expressions import string_into
+from tracebee.lang.types import INT8, Type, display
 from tracebee.lang.unify import is_scalar
 
 if TYPE_CHECKING:
@@ -220,6 +222,18 @@ def _cast_into(g: Gen, node: ast.Cast, ptr: Value, offset: int, t: Type, pad: bo
     return True
 
 
+def _typeinfo_into(g: Gen, node: ast.Typeinfo, ptr: Value, offset: int, t: Type, pad: bool) -> bool:
+    """``typeinfo``: the BTF id (0 where there is none), the kind and the whole name of a type."""
+    known = getattr(node.operand, "type", None) or measured(g.analyser, node.operand)
+    if pad:
+        g.gaps(ptr, offset, t)
+    number, kind, name = t.fields
+    g.b.store(ptr, offset + number.offset, 8, known.number if known.kind in ("record", "enum") else 0)
+    for f, text in ((kind, known.kind), (name, display(known))):
+        string_into(g, text.encode(), ptr, offset + f.offset, f.type.size, pad=pad)
+    return True
+
+
 Gen.VALUES.update({ast.Field: _field, ast.Index: _index, ast.Cast: _cast})
 Gen.PLACES.update({ast.Field: _field_place, ast.Index: _index_place})
-Gen.INTO.update({ast.Cast: _cast_into})
+Gen.INTO.update({ast.Cast: _cast_into, ast.Typeinfo: _typeinfo_into})
