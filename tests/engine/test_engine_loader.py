@@ -94,6 +94,14 @@ def test_a_refused_program_leaves_nothing_open(compiled: Callable[[str], str]) -
     assert "last insn is not an exit or jmp" in caught.value.log
 
 
+def test_what_the_kernel_lacks_is_named(compiled: Callable[[str], str]) -> None:
+    obj = read_object(compiled("missing"))
+    with pytest.raises(VerifierError) as caught:
+        load_object(obj)
+    assert "struct task_struct___mine.no_such_member" in caught.value.message
+    assert "bpf_core_field_exists" in (caught.value.hint or "")
+
+
 def test_core_relocations_find_what_moved_and_what_is_missing(compiled: Callable[[str], str]) -> None:
     from tracebee.kernel.link import Link
 

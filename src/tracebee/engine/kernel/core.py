@@ -11,7 +11,7 @@ from tracebee.errors import DecodeError
 
 if TYPE_CHECKING:
     from tracebee.isa.insn import Insn
-    from tracebee.obj.model import Object, Reloc
+    from tracebee.obj.model import CoreReloc, Object, Reloc
 
 
 class Core:
@@ -21,12 +21,13 @@ class Core:
     """
 
     def __init__(self, obj: Object, target: Btf | None = None) -> None:
-        local = Btf.from_bytes(obj.btf, name=obj.name) if obj.btf else None
+        self._local = local = Btf.from_bytes(obj.btf, name=obj.name) if obj.btf else None
         if target is None:
             self._resolver = Resolver(local, Btf.vmlinux(), kernel_modules)
         else:
             self._resolver = Resolver(local, target)
         self._object = obj
+        self.missing: list[str] = []  # what instructions were poisoned for, in order
 
     def patch(self, insn: Insn, reloc: Reloc) -> tuple[Insn, ...]:
         """What to put in place of an instruction: as many slots as it has.
@@ -36,4 +37,17 @@ class Core:
         """
         if reloc.core is None:
             raise DecodeError(f"{self._object.name}: a CO-RE relocation that says nothing")
-        return patch(insn, self._resolver.resolve(reloc.core))
+        value = self._resolver.resolve(reloc.core)
+        if value.poison:
+            self.missing.append(self._name(reloc.core))
+        return patch(insn, value)
+
+    def _name(self, core: CoreReloc) -> str:
+        """What a relocation asks for, as C has it: ``struct task_struct.state``."""
+        if core.access:
+            return f"{core.type_name}.{core.access}"
+        if self._local is not None and core.type_id:
+            from tracebee.btf.core_spec import parse_spec
+
+            return str(parse_spec(self._local, core.type_id, core.kind, core.spec))
+        return core.type_name

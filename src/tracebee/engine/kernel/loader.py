@@ -10,7 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from tracebee import uapi
-from tracebee.errors import SymbolError, UnsupportedError
+from tracebee.errors import SymbolError, UnsupportedError, VerifierError
 from tracebee.isa.codec import encode
 from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 from tracebee.kernel.map import Map
@@ -51,6 +51,10 @@ _UNTYPED = frozenset(
         *("prog_array", "ringbuf", "user_ringbuf"),
     )
 )
+
+
+# The helper's number in the call that CO-RE puts in place of an access that this kernel has not.
+_POISON = 0x0BAD2310
 
 
 class LoadedObject:
@@ -252,6 +256,8 @@ class _Loader:
             raise UnsupportedError(f"section '{program.section}' says no program type", hint=hint)
         image = build_image(self.obj, program)
         kernel_fds: list[int] = []
+        if self._core is not None:
+            self._core.missing.clear()
         # Poison for a wide load is two instructions: each stands in a tuple of its slots until all are done.
         insns: list[tuple[Insn, ...]] = [(insn,) for insn in image.insns]
         for reloc in image.relocs:
@@ -263,21 +269,37 @@ class _Loader:
             attach_type = member_index(self.obj, program)
         btf_id, btf_fd = self._attach_target(program)
         types = self.loaded.btf
-        return Program.load(
-            encode([insn for group in insns for insn in group]),
-            program.type,
-            name=program.name,
-            license_name=self.obj.license,
-            expected_attach_type=attach_type,
-            flags=program.flags,
-            btf=types,
-            func_info=_func_info(image) if types else (),
-            line_info=self._line_info(image) if types else (),
-            attach_btf_id=btf_id,
-            attach_fd=btf_fd,
-            fd_array=kernel_fds,
-            log_level=self.log_level,
-            kern_version=self.obj.version,
+        try:
+            return Program.load(
+                encode([insn for group in insns for insn in group]),
+                program.type,
+                name=program.name,
+                license_name=self.obj.license,
+                expected_attach_type=attach_type,
+                flags=program.flags,
+                btf=types,
+                func_info=_func_info(image) if types else (),
+                line_info=self._line_info(image) if types else (),
+                attach_btf_id=btf_id,
+                attach_fd=btf_fd,
+                fd_array=kernel_fds,
+                log_level=self.log_level,
+                kern_version=self.obj.version,
+            )
+        except VerifierError as error:
+            raise self._explain(error, program) from error
+
+    def _explain(self, error: VerifierError, program: ProgramDef) -> VerifierError:
+        """A refusal of a poisoned instruction, said in terms of what the kernel lacks."""
+        if self._core is None or not self._core.missing or f"unknown#{_POISON}" not in error.log:
+            return error
+        missing = ", ".join(dict.fromkeys(self._core.missing))
+        return VerifierError(
+            error.call,
+            error.errno,
+            f"program '{program.name}' needs what this kernel does not have: {missing}",
+            error.log,
+            hint="guard the access with bpf_core_field_exists() or bpf_core_type_exists()",
         )
 
     def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> tuple[Insn, ...]:
