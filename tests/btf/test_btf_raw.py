@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tracebee.btf import Btf
+from tracebee.btf.builder import Builder
 from tracebee.btf.opening import module_names
 from tracebee.btf.raw import format_raw, records
 from tracebee.errors import SymbolError
@@ -52,6 +54,20 @@ def test_modules_are_as_bpftool_reads_them() -> None:
             assert mine.get("members") == theirs.get("members")
         functions = [r["name"] for r in expected if r["kind"] == "FUNC"]
         assert {module.type(module.function(f).id).name for f in functions[:20]} == set(functions[:20])
+
+
+@pytest.mark.needs("bpftool")
+def test_split_types_are_as_bpftool_reads_them(tmp_path: Path) -> None:
+    b = Builder()
+    node = b.struct("node", 8, [("value", b.integer("int", 4, signed=True), 0)])
+    base = b.build()
+    b = Builder(base=base)
+    b.func("node", b.func_proto(b.ptr(node), [("value", b.typedef("own", node))]))
+    files = [tmp_path / "base", tmp_path / "split"]
+    for file, data in zip(files, (base.data, b.to_bytes()), strict=True):
+        file.write_bytes(data)
+    expected = json.loads(_bpftool("-j", "-B", str(files[0]), "btf", "dump", "file", str(files[1])))["types"]
+    assert list(records(Btf.from_file(str(files[1]), base))) == expected
 
 
 @pytest.mark.needs("btf")

@@ -199,6 +199,18 @@ def test_every_named_type_is_found_where_the_walk_finds_it() -> None:
 
 
 @pytest.mark.needs("btf")
+@pytest.mark.parametrize("wanted", [(kinds.BTF_KIND_FUNC,), (4, 5), (6, 19), (15,), ()])
+def test_walking_over_some_kinds_finds_all_of_them(wanted: tuple[int, ...]) -> None:
+    index = Btf.vmlinux().index
+    offset, expected = index.start, []
+    for type_id in range(1, index.count + 1):
+        if not wanted or index.kind(offset) in wanted:
+            expected.append((type_id, offset))
+        offset += index._length(offset)
+    assert list(index.walk(*wanted)) == expected
+
+
+@pytest.mark.needs("btf")
 def test_offsets_and_ids_are_inverse() -> None:
     index = Btf.vmlinux().index
     pairs = [pair for number, pair in enumerate(index.walk()) if number % 997 == 0]

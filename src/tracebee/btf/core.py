@@ -113,6 +113,7 @@ class Resolver:
         self.local, self.target = local, target
         self._modules = modules
         self._opened: list[Btf] | None = None
+        self._values: dict[tuple[int, int, str, str, str], CoreValue] = {}
         self._candidates: dict[tuple[str, str | int], list[tuple[Btf, int]]] = {}
 
     def resolve(self, reloc: Relocation) -> CoreValue:
@@ -121,10 +122,16 @@ class Resolver:
         :raises DecodeError: the relocation does not fit its own types.
         :raises UnsupportedError: candidates disagree, or a field is too wide to be read at once.
         """
-        local, found = self._match(reloc)
-        if reloc.kind == ck.BPF_CORE_TYPE_ID_LOCAL and local is not None:
-            return CoreValue(local.root_id, local.root_id)
-        return self._decide(reloc, local, found)
+        key = (reloc.kind, reloc.type_id, reloc.spec, reloc.type_name, reloc.access)
+        value = self._values.get(key)
+        if value is None:
+            local, found = self._match(reloc)
+            if reloc.kind == ck.BPF_CORE_TYPE_ID_LOCAL and local is not None:
+                value = CoreValue(local.root_id, local.root_id)
+            else:
+                value = self._decide(reloc, local, found)
+            self._values[key] = value
+        return value
 
     def matches(self, reloc: Relocation) -> list[Spec]:
         """The accesses in the target that a relocation means, one for each candidate that has it."""

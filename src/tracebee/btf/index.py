@@ -17,7 +17,7 @@ from tracebee.btf import kinds
 from tracebee.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from mmap import mmap
 
 STEP = 16
@@ -35,19 +35,22 @@ def _kind_class(rows: tuple[int, ...]) -> bytes:
     return b"[" + b"".join(b"\\x%02x\\x%02x" % (kind, kind | 0x80) for kind in rows) + b"]"
 
 
-def _pattern(order: str, repeat: int) -> re.Pattern[bytes]:
-    """Matches ``repeat`` types in a row; fails on a kind or member count that has no alternative."""
+def _info(order: str, kind: bytes, count: bytes) -> bytes:
+    """A pattern for the word that holds kind and member count."""
+    return count + b"." + kind if order == "little" else kind + b"." + count
 
-    def info(kind: bytes, count: bytes) -> bytes:
-        return count + b"." + kind if order == "little" else kind + b"." + count
 
+def _one_type(order: str) -> bytes:
+    """Matches one type; fails on a kind or member count that has no alternative."""
     fixed: dict[int, tuple[int, ...]] = {}
     for kind, (_, once, each) in enumerate(kinds.KINDS):
         if kind and not each:
             fixed[once] = (*fixed.get(once, ()), kind)
-    simple = [info(_kind_class(row), b"..") + b".{%d}" % (4 + once) for once, row in sorted(fixed.items())]
+    simple = [
+        _info(order, _kind_class(row), b"..") + b".{%d}" % (4 + once) for once, row in sorted(fixed.items())
+    ]
     sized = [
-        info(_kind_class(row), b"".join(b"\\x%02x" % byte for byte in n.to_bytes(2, order)))  # type: ignore[arg-type]
+        _info(order, _kind_class(row), b"".join(b"\\x%02x" % byte for byte in n.to_bytes(2, order)))  # type: ignore[arg-type]
         + b".{%d}" % (4 + kinds.KINDS[row[0]][2] * n)
         for row, counts in _COMMON_COUNTS
         for n in counts
@@ -55,8 +58,18 @@ def _pattern(order: str, repeat: int) -> re.Pattern[bytes]:
     protos = len(_COMMON_COUNTS[0][1])
     # In vmlinux order of frequency: FUNC, PTR and other headers, prototypes, arrays, the rest.
     choices = [simple[0], *sized[:protos], *simple[1:], *sized[protos:]]
-    one = b"....(?:" + b"|".join(choices) + b")"
-    return re.compile(b"(?s:(?:%s){%d}+)" % (one, repeat))
+    return b"....(?:" + b"|".join(choices) + b")"
+
+
+def _block(order: str) -> re.Pattern[bytes]:
+    """Matches STEP types in a row."""
+    return re.compile(b"(?s:(?:%s){%d}+)" % (_one_type(order), STEP))
+
+
+def _marked(order: str, wanted: Collection[int]) -> re.Pattern[bytes]:
+    """Matches one type, and the empty group 1 in it when it is of a wanted kind."""
+    head = b"...." + _info(order, _kind_class(tuple(wanted)), b"..")
+    return re.compile(b"(?s:(?:(?=%s)())?%s)" % (head, _one_type(order)))
 
 
 class Index:
@@ -103,7 +116,7 @@ class Index:
         """The offset of every STEPth type, and the number of types."""
         anchors, count, offset, end = array("I"), 0, self.start, self.end
         # Below this a pattern costs more to compile than it saves.
-        match = _pattern(self.order, STEP).match if end - offset > 1 << 14 else None
+        match = _block(self.order).match if end - offset > 1 << 14 else None
         while offset < end:
             anchors.append(offset)
             block = match(self.data, offset, end) if match else None
@@ -138,12 +151,30 @@ class Index:
                 return self.first_id + position, start
             start, position = following, position + 1
 
-    def walk(self) -> Iterator[tuple[int, int]]:
-        """Id and start of every type, in order."""
+    def walk(self, *wanted: int) -> Iterator[tuple[int, int]]:
+        """Id and start of every type of the wanted kinds, in order; of every type when none is given."""
+        kinds_wanted = wanted or tuple(range(1, len(kinds.KINDS)))
         offset, type_id = self.start, self.first_id
-        match = _pattern(self.order, 1).match if self.end - offset > 1 << 14 else None
+        large = self.end - offset > 1 << 14
+        pattern = _marked(self.order, kinds_wanted) if large else None
         while offset < self.end:
-            yield type_id, offset
-            found = match(self.data, offset, self.end) if match else None
-            offset = found.end() if found else offset + self._length(offset)
+            if pattern is not None:
+                for found in pattern.finditer(self.data, offset, self.end):
+                    start, end = found.span()
+                    if start != offset:
+                        break  # it went on looking behind a type that it does not match
+                    if found.lastindex:
+                        yield type_id, start
+                    type_id += 1
+                    offset = end
+                if offset >= self.end:
+                    return
+            length = self._length(offset)
+            if self.kind(offset) in kinds_wanted:
+                yield type_id, offset
+            offset += length
             type_id += 1
+
+    def kind(self, offset: int) -> int:
+        """The kind of the type that starts at ``offset``."""
+        return self.data[offset + (7 if self.order == "little" else 4)] & 0x1F

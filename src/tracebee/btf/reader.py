@@ -169,9 +169,8 @@ class Btf:
         """Ids of all types of the wanted kinds, base's first, without decoding them."""
         if self.base is not None:
             yield from self.base.ids(*wanted)
-        for type_id, offset in self.index.walk():
-            if self._kind_at(offset + 4) in wanted:
-                yield type_id
+        for type_id, _ in self.index.walk(*wanted):
+            yield type_id
 
     def names(self, *wanted: int) -> Iterator[tuple[str, int]]:
         """Name and id of all named types of the wanted kinds, base's first. For listings: about
@@ -179,12 +178,11 @@ class Btf:
         """
         if self.base is not None:
             yield from self.base.names(*wanted)
-        data, position = self.data, 7 if self.order == "little" else 4
-        for type_id, offset in self.index.walk():
-            if data[offset + position] & 0x1F in wanted:
-                name_off = int.from_bytes(data[offset : offset + 4], self.order)  # type: ignore[arg-type]
-                if name_off:
-                    yield self.string(name_off), type_id
+        data = self.data
+        for type_id, offset in self.index.walk(*wanted):
+            name_off = int.from_bytes(data[offset : offset + 4], self.order)  # type: ignore[arg-type]
+            if name_off:
+                yield self.string(name_off), type_id
 
     # Names.
 
