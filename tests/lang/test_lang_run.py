@@ -154,7 +154,7 @@ def test_hist_buckets(bits: int) -> None:
     result = run(f"BEGIN {{ {body} exit(); }}", timeout=10)
     from tracebee.report.histogram import log_buckets
 
-    raw = [0] * (((64 - bits) << bits) + 1)
+    raw = [0] * (((65 - bits) << bits) + 1)
     for v in values:
         raw[_bucket(v, bits)] += 1
     assert result.maps["@"] == log_buckets(raw, bits)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tracebee.errors import Diagnostic
-from tracebee.ir import CTX, I64, STACK, Builder, Function
+from tracebee.ir import CTX, I64, KERNEL, STACK, Builder, Function
 from tracebee.lang import ast
 from tracebee.lang.script import EVENTS, RODATA
 from tracebee.lang.types import Type, alignment
@@ -48,6 +48,11 @@ class Place(NamedTuple):
     offset: int = 0
     space: str = ""
     core: tuple[str, str] | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is memory that helpers take as the program's own: the stack, a map, a record."""
+        return not self.space and self.core is None and self.ptr.type not in (CTX, KERNEL)
 
 
 class Gen:
@@ -166,8 +171,7 @@ class Gen:
 
     def read(self, place: Place, ptr: Value, offset: int, size: int) -> None:
         """Copy bytes from a place to the program's memory."""
-        if place.space or place.core is not None or place.ptr.type == CTX:
-            # Also for a context, of which programs may read single fields only.
+        if not place.is_own:
             target = self.b.binary("add", ptr, offset) if offset else ptr
             self.b.helper(f"probe_read_{place.space or 'kernel'}", target, size, self.address(place))
         else:

@@ -25,7 +25,7 @@ def key_of(g: Gen, state: MapState, node: ast.Expr) -> Value:
     t = state.key
     if not is_scalar(t) and type_of(node) == t and not isinstance(node, (ast.Tuple, ast.Record)):
         place = g.place(node)
-        if not place.space and place.core is None:
+        if place.is_own:
             return g.address(place)
     key = g.b.alloca(max(1, t.size), max(8, alignment(t)), "key")
     g.into(node, key, 0, t)
@@ -148,7 +148,7 @@ def store(g: Gen, target: ast.Map | ast.MapAccess, value: ast.Expr) -> None:
         store_value(g, target, g.value(value))
         return
     place = g.place(value) if type_of(value) == t else Place(g.b.const(0), 0, "none")
-    if place.space or place.core is not None:
+    if not place.is_own:
         data = g.b.alloca(t.size, max(8, alignment(t)), "value")
         g.into(value, data, 0, t)
     else:

@@ -159,6 +159,8 @@ def _check_join(a: Analyser, node: ast.Call) -> Type:
         a.error(
             f"join() only supports int and pointer arguments ({display(t)} provided)", node.arguments[0].span
         )
+    if t.kind == "array" and t.element is not None and t.element.size != 8:
+        a.error(f"join() needs an array of pointers, not {display(t)}", node.arguments[0].span)
     if len(node.arguments) > 1 and not isinstance(node.arguments[1], ast.String):
         a.error("join() expects a string literal as its separator", node.arguments[1].span)
     return NONE
@@ -180,7 +182,7 @@ def _emit_join(g: Gen, node: ast.Call) -> None:
         count = b.local("count")
         b.set(count, b.const(0))
         done = b.block("joined")
-        for i in range(_MAX_JOIN):
+        for i in range(min(_MAX_JOIN, t.number) if t.kind == "array" else _MAX_JOIN):
             pointer = g.load(Place(base, 8 * i, space), UINT64)
             more = b.block("string")
             b.branch(pointer, more, done)

@@ -96,7 +96,7 @@ def _str_into(g: Gen, node: ast.Call, ptr: Value, offset: int, t: Type, pad: boo
     target = b.binary("add", ptr, offset) if offset else ptr
     if source.kind in ("string", "array"):
         place = g.place(first)
-        if not place.space and place.core is None and source.kind == "string":
+        if place.is_own and source.kind == "string":
             g.copy(place, source._replace(size=min(source.size, size)), ptr, offset, t, pad=pad)
             return
         space, address = place.space or "kernel", g.address(place)
@@ -159,7 +159,7 @@ def _buf_into(g: Gen, node: ast.Call, ptr: Value, offset: int, t: Type, pad: boo
     target = b.binary("add", ptr, offset + 4)
     if source.kind in ("array", "string", "record"):
         place = g.place(first)
-        if not place.space and place.core is None and isinstance(length, int):
+        if place.is_own and isinstance(length, int):
             g.read(place, ptr, offset + 4, min(length, source.size))
             return
         space, address = place.space or "kernel", g.address(place)
@@ -175,7 +175,7 @@ def _buf_into(g: Gen, node: ast.Call, ptr: Value, offset: int, t: Type, pad: boo
 def local_place(g: Gen, node: ast.Node) -> Place:
     """Where a value lies in memory the program may read, copied there when it does not."""
     place = g.place(node)
-    if not place.space and place.core is None:
+    if place.is_own:
         return place
     t = type_of(node)
     ptr = g.b.alloca(max(1, t.size), 8)

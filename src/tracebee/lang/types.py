@@ -127,8 +127,12 @@ AGGREGATIONS = frozenset({"count", "sum", "avg", "min", "max", "stats", "hist", 
 
 
 def hist_buckets(bits: int) -> int:
-    """How many buckets a ``hist`` with this many bits has."""
-    return ((64 - bits) << bits) + 1
+    """How many buckets a ``hist`` with this many bits has.
+
+    The last ``2**bits`` are for values above 2**63, which there are none of: the verifier cannot
+    always see that.
+    """
+    return ((65 - bits) << bits) + 1
 
 
 def lhist_buckets(low: int, high: int, step: int) -> int:
