@@ -52,10 +52,14 @@ class Dominators:
 
     def dominates(self, a: Block, b: Block) -> bool:
         """Whether every path to ``b`` goes through ``a``."""
+        first, last = self.span(a)
+        return first <= self.span(b)[0] <= last
+
+    def span(self, block: Block) -> tuple[int, int]:
+        """The block's place in a walk down the tree, and the last place of what it dominates."""
         if self._spans is None:
             self._spans = self._number_subtrees()
-        first, last = self._spans[a]
-        return first <= self._spans[b][0] <= last
+        return self._spans[block]
 
     def _number_subtrees(self) -> dict[Block, tuple[int, int]]:
         """For each block its place in a walk of the tree, and the last place below it."""

@@ -24,10 +24,6 @@ FAR = 1 << 60
 _MOST_HINTS = 6
 
 
-def _start(item: list[int]) -> int:
-    return item[0]
-
-
 class Interval:
     """Where a value, or after splitting a part of its life, is alive, and where that part lies.
 
@@ -35,7 +31,7 @@ class Interval:
     value from a register (calls' arguments and phi inputs are read from anywhere).
     """
 
-    __slots__ = ("cursor", "hints", "is_spilled", "parts", "ranges", "reg", "uses", "value")
+    __slots__ = ("cursor", "hints", "is_spilled", "parts", "ranges", "reg", "starts", "uses", "value")
 
     def __init__(self, value: Value, ranges: list[list[int]], uses: list[int]) -> None:
         self.value = value
@@ -46,6 +42,7 @@ class Interval:
         self.is_spilled = False
         self.hints: list[int | Interval] = []  # registers, and intervals whose register to prefer
         self.parts: list[Interval] = [self]  # of the whole value, in order; shared by all parts
+        self.starts = [ranges[0][0]]  # where the parts start
 
     @property
     def start(self) -> int:
@@ -65,7 +62,7 @@ class Interval:
     def split(self, position: int) -> Interval:
         """Cut off and return the part from ``position`` on. Both parts are not empty."""
         ranges = self.ranges
-        at = bisect_right(ranges, position, key=_start)
+        at = bisect_right(ranges, [position, FAR])
         tail = ranges[at:]
         if at and ranges[at - 1][1] > position:
             last = ranges[at - 1]
@@ -81,11 +78,12 @@ class Interval:
         self.ranges = head
         self.uses = self.uses[:cut]
         rest.hints = [self, *self.hints]
-        rest.parts = self.parts
+        rest.parts, rest.starts = self.parts, self.starts
         number = len(self.parts)
         while self.parts[number - 1] is not self:
             number -= 1
         self.parts.insert(number, rest)
+        self.starts.insert(number, tail[0][0])
         return rest
 
     def intersection(self, other: Interval) -> int:
@@ -106,11 +104,7 @@ class Interval:
         parts = self.parts
         if len(parts) == 1:
             return self
-        return parts[bisect_right(parts, position, key=_part_start) - 1]
-
-
-def _part_start(part: Interval) -> int:
-    return part.ranges[0][0]
+        return parts[bisect_right(self.starts, position) - 1]
 
 
 class Numbering:

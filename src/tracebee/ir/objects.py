@@ -40,19 +40,20 @@ def merge_objects(function: Function) -> None:
     if len(objects) < 2:
         return
     dominators = Dominators(function)
-    first: dict[Hashable, list[_Object]] = {}
+    objects.sort(key=lambda o: (dominators.span(o.writers[0][0]), o.writers[0][1]))
+    # Walking down the tree, those above the place at hand, by contents; the nearest last.
+    above: dict[Hashable, list[_Object]] = {}
     replaced: dict[Value, Value] = {}
     dropped: set[Value] = set()
     for candidate in objects:
-        same = first.setdefault(_contents(candidate), [])
+        same = above.setdefault(_contents(candidate), [])
         block, at, _ = candidate.writers[0]
-        for other in same:
-            home, before, _ = other.writers[-1]
-            if (home is block and before < at) or (home is not block and dominators.dominates(home, block)):
-                replaced[candidate.value] = other.value
-                dropped.add(candidate.value)
-                dropped.update(w for _, _, w in candidate.writers)
-                break
+        while same and not dominators.dominates(same[-1].writers[-1][0], block):
+            same.pop()
+        if same and (same[-1].writers[-1][0] is not block or same[-1].writers[-1][1] < at):
+            replaced[candidate.value] = same[-1].value
+            dropped.add(candidate.value)
+            dropped.update(w for _, _, w in candidate.writers)
         else:
             same.append(candidate)
     if not replaced:
@@ -63,7 +64,7 @@ def merge_objects(function: Function) -> None:
 
 
 def _candidates(function: Function) -> list[_Object]:
-    """Objects that qualify, in the order of their writing."""
+    """Objects that qualify."""
     objects: dict[Value, _Object] = {}
     results: set[Value] = set()  # of filling calls
     for block in function.blocks:
@@ -82,9 +83,7 @@ def _candidates(function: Function) -> list[_Object]:
             for arg in insn.args:
                 if arg in results and arg.args[0] in objects:
                     del objects[arg.args[0]]
-    order = {b: n for n, b in enumerate(function.blocks)}
-    written = [o for o in objects.values() if o.writers and o.is_read]
-    return sorted(written, key=lambda o: (order[o.writers[0][0]], o.writers[0][1]))
+    return [o for o in objects.values() if o.writers and o.is_read]
 
 
 def _note_use(found: _Object, block: Block, at: int, insn: Value, number: int) -> bool:
