@@ -41,6 +41,8 @@ PRINTED: dict[str, tuple[str, str]] = {
     "for from variable": ("$a = 5; $b = 9; for $i : $a..$b { print($i); }", "5\n6\n7\n8"),
     "return in a long loop": ("for $i : 0..1000 { if ($i == 3) { printf(\"x\"); return; } }", "x"),
     "tuple": ('$t = (1, "ab", (2, 3)); print($t.0 + $t.2.1); print($t.1); print($t);', "4\nab\n(1, ab, (2, 3))"),
+    "tuple from itself": ('@t = (1, "ab", 2); @t = (@t.2, @t.1, @t.0); print(@t.0); $v = (1, 2); $v = ($v.1, $v.0); print($v);', "2\n(2, 1)"),
+    "tuples compared": ('$t = (pid, "a"); print($t == (pid, "a")); $u = ((uint64)1, "x"); print($u == (1, "x")); print($u != (1, "xy"));', "true\ntrue\ntrue"),
     "string variable": ('$s = "abc"; $s = "longer than that"; print($s); $s = "x"; print($s);', "longer than that\nx"),
     "string compare": ('$s = "abc"; print($s == "abc"); print($s == "abd"); print($s != "abcd");', "true\nfalse\ntrue"),
     "two strings": ('$a = "same"; $b = "same"; $c = "sane"; print($a == $b); print($a == $c);', "true\nfalse"),

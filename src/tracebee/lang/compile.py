@@ -72,7 +72,10 @@ def _expand(source: Source, program: ast.Program, provider: ProbeProvider) -> tu
     """The groups of every probe, and the probe names by cookie."""
     work: Work = []
     names: list[str] = []
-    errors: list[Diagnostic] = []
+    errors = [
+        Diagnostic(f"function '{f.name}': functions are not supported", f.span, hint="write it as a macro")
+        for f in program.of(ast.Subprogram)
+    ]
     for probe in program.of(ast.Probe):
         used = frozenset(uses(probe))
         groups: list[ProbeGroup] = []

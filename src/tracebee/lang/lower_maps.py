@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tracebee.lang import ast
 from tracebee.lang.lower import Gen, Place, type_of
 from tracebee.lang.script import RODATA, SCALARS
-from tracebee.lang.types import Type, alignment
+from tracebee.lang.types import alignment
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import is_aggregation, map_name
 
@@ -130,6 +130,13 @@ def _read_place(g: Gen, node: ast.Map | ast.MapAccess) -> Place | None:
     return Place(b.phi([(zeros, before), (entry, have)]))
 
 
+def mentions(node: ast.Node, name: str) -> bool:
+    """Whether a variable or map of this name is used in an expression."""
+    if isinstance(node, (ast.Variable, ast.Map)) and node.name == name:
+        return True
+    return any(mentions(child, name) for child in node.children())
+
+
 def set_scalar(g: Gen, state: MapState) -> None:
     """Note that a map without a key has a value."""
     g.b.store(g.b.data_ref(SCALARS, g.unit.slot(state) - 8), 0, 8, 1)
@@ -141,7 +148,13 @@ def store(g: Gen, target: ast.Map | ast.MapAccess, value: ast.Expr) -> None:
     t = state.value
     if isinstance(target, ast.Map):
         place = scalar_place(g, state)
-        g.into(value, place.ptr, 0, t)
+        if not is_scalar(t) and mentions(value, state.name):
+            # The new value is made from the old one, which must not be overwritten while it is read.
+            made = g.b.alloca(t.size, 8)
+            g.into(value, made, 0, t)
+            g.b.memcpy(place.ptr, 0, made, 0, t.size)
+        else:
+            g.into(value, place.ptr, 0, t)
         set_scalar(g, state)
         return
     if is_scalar(t):
@@ -310,11 +323,6 @@ def assign_variable(g: Gen, node: ast.Variable, value: Value) -> None:
         g.b.store(place.ptr, place.offset, 8, value)
     else:
         g.b.set(g.local(state), value)
-
-
-def value_type(state: MapState) -> Type:
-    """The type of a map's values."""
-    return state.value
 
 
 Gen.VALUES.update({ast.Map: _read, ast.MapAccess: _read, ast.IncDec: _incdec})

@@ -8,7 +8,7 @@ from tracebee.lang import ast
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, type_of
 from tracebee.lang.lower_expressions import branch, operate
-from tracebee.lang.lower_maps import add, assign_variable, step, store, store_value
+from tracebee.lang.lower_maps import add, assign_variable, mentions, step, store, store_value
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import is_aggregation
 
@@ -76,19 +76,13 @@ def _set_variable(g: Gen, target: ast.Variable, value: ast.Expr) -> None:
         assign_variable(g, target, g.value(value))
         return
     place = g.variable_place(state)
-    if _mentions(value, target.name):
+    if mentions(value, target.name):
         # The new value is made from the old one: it must not be overwritten while it is read.
         made = g.b.alloca(state.type.size, 8)
         g.into(value, made, 0, state.type)
         g.b.memcpy(place.ptr, place.offset, made, 0, state.type.size)
     else:
         g.into(value, place.ptr, place.offset, state.type)
-
-
-def _mentions(node: ast.Node, name: str) -> bool:
-    if isinstance(node, ast.Variable):
-        return node.name == name
-    return any(_mentions(child, name) for child in node.children())
 
 
 def _assign(g: Gen, node: ast.Assign) -> None:

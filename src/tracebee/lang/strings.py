@@ -10,7 +10,7 @@ from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, Place, chunks, type_of
 from tracebee.lang.lower_expressions import string_into
 from tracebee.lang.types import BOOL, INT64, UINT64, Type, display, string
-from tracebee.lang.unify import UNKNOWN, as_integer, is_number
+from tracebee.lang.unify import UNKNOWN, as_integer, is_number, join
 
 if TYPE_CHECKING:
     from tracebee.ir import Block, Value
@@ -203,7 +203,16 @@ def branch_memory(g: Gen, node: ast.Binary, then: Block, otherwise: Block) -> No
     left, right = node.left, node.right
     x, y = type_of(left), type_of(right)
     if x.kind != "string":
-        _branch_bytes(g, local_place(g, left), local_place(g, right), min(x.size, y.size), same, differ)
+        common = x if x.fields == y.fields else join(x, y)
+        places = [_as_type(g, node, common or x) for node in (left, right)]
+        _branch_bytes(
+            g,
+            places[0],
+            places[1],
+            (common or x).size if x.kind == "tuple" else min(x.size, y.size),
+            same,
+            differ,
+        )
         return
     for literal, other in ((right, left), (left, right)):
         data = _literal(g, literal)
@@ -211,6 +220,15 @@ def branch_memory(g: Gen, node: ast.Binary, then: Block, otherwise: Block) -> No
             branch_literal(g, other, data, same, differ)
             return
     _branch_strings(g, local_place(g, left), local_place(g, right), min(x.size, y.size), same, differ)
+
+
+def _as_type(g: Gen, node: ast.Node, t: Type) -> Place:
+    """Where a value lies, laid out as type ``t``: tuples of different integers are made alike."""
+    if t.kind != "tuple" or type_of(node) == t:
+        return local_place(g, node)
+    ptr = g.b.alloca(max(1, t.size), 8)
+    g.into(node, ptr, 0, t)
+    return Place(ptr)
 
 
 def _literal(g: Gen, node: ast.Node) -> bytes | None:
