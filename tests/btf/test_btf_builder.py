@@ -181,3 +181,19 @@ def test_reading_inverts_writing(records: list[Type], order: str) -> None:
     b = Builder(order)
     b.add_all(records)
     assert [record for _, record in Btf.from_bytes(b.to_bytes()).types()] == records
+
+
+@pytest.mark.needs("btf")
+def test_many_types_in_the_other_byte_order() -> None:
+    some = [record for _, (_, record) in zip(range(20_000), Btf.vmlinux().types(), strict=False)]
+    b = Builder("big" if Btf.vmlinux().order == "little" else "little")
+    b.add_all(some)
+    swapped = b.build()
+    assert [record for _, record in swapped.types()] == some
+    assert swapped.find("task_struct") == 1 + next(
+        i for i, r in enumerate(some) if (r.kind, r.name) == (kinds.BTF_KIND_STRUCT, "task_struct")
+    )
+    plain = [swapped.index.start]
+    while plain[-1] < swapped.index.end:
+        plain.append(plain[-1] + swapped.index._length(plain[-1]))
+    assert list(swapped.index.anchors) == plain[:-1:16]

@@ -56,128 +56,134 @@ def format_c(btf: Btf, ids: Iterable[int] | None = None) -> str:
 
     :raises DecodeError: types that C cannot have, such as a struct that holds itself.
     """
-    writer = _Writer(btf)
-    try:
-        body = "".join(writer.write(range(1, btf.end_id) if ids is None else ids))
-    except RecursionError:
-        raise DecodeError(f"{btf.name}: types are nested too deeply") from None
-    return f"{_HEAD}\n{body}{_TAIL}"
+    return Header(btf).text(range(1, btf.end_id) if ids is None else ids)
 
 
-class _Writer:
+class Header:
+    """A header being written. ``names`` has the C name that each named type got, by id, without
+    ``struct`` and the like: types of one name are numbered (``name___2``).
+    """
+
     def __init__(self, btf: Btf) -> None:
         self.btf = btf
-        self.out: list[str] = []
-        self.defined: set[int] = set()
-        self.declared: set[int] = set()
-        self.open: set[int] = set()
-        self.written_enums: set[int] = set()
+        self._out: list[str] = []
+        self._defined: set[int] = set()
+        self._declared: set[int] = set()
+        self._open: set[int] = set()
+        self._written_enums: set[int] = set()
         self.names: dict[int, str] = {}
-        self.taken: dict[tuple[str, str], int] = {}
-        self.indent = 0
-        self.declarator = Declarator(btf, self.base, "0")
+        self._taken: dict[tuple[str, str], int] = {}
+        self._indent = 0
+        self._declarator = Declarator(btf, self._base, "0")
 
-    def write(self, ids: Iterable[int]) -> Iterator[str]:
-        """The header's text in pieces."""
+    def text(self, ids: Iterable[int]) -> str:
+        """The whole header, for these types and all that they need."""
+        try:
+            body = "".join(self._write(ids))
+        except RecursionError:
+            raise DecodeError(f"{self.btf.name}: types are nested too deeply") from None
+        return f"{_HEAD}\n{body}{_TAIL}"
+
+    def _write(self, ids: Iterable[int]) -> Iterator[str]:
         anonymous_enums = []
         for type_id in ids:
             record = self.btf.type(type_id)
             if record.kind in KEYWORD and record.name:
-                self.complete(type_id, 0)
+                self._complete(type_id, 0)
             elif record.kind in (kinds.BTF_KIND_TYPEDEF, kinds.BTF_KIND_FWD):
-                self.mention(type_id, 0)
+                self._mention(type_id, 0)
             elif record.kind in kinds.ENUMS:
                 anonymous_enums.append(type_id)
-            yield from self.out
-            self.out.clear()
+            yield from self._out
+            self._out.clear()
         for type_id in anonymous_enums:
-            if type_id not in self.written_enums:
+            if type_id not in self._written_enums:
                 yield f"{self._enum(type_id)};\n\n"
 
     # Order.
 
-    def complete(self, type_id: int, depth: int) -> None:
+    def _complete(self, type_id: int, depth: int) -> None:
         """Write what must stand in front of a use of this type by value."""
         if depth > _MAX_DEPTH:
             raise DecodeError(f"{self.btf.name}: type {type_id} is nested too deeply")
-        if type_id in self.defined:
+        if type_id in self._defined:
             return
         record = self.btf.type(type_id)
         if record.kind in kinds.COMPOSITES:
-            if type_id in self.open:
+            if type_id in self._open:
                 raise DecodeError(f"{self.btf.name}: {self.btf.name_of(type_id)} contains itself")
-            self.open.add(type_id)
+            self._open.add(type_id)
             for member in record.members:
-                self.complete(member.type_id, depth + 1)
-            self.open.discard(type_id)
-            self.defined.add(type_id)
+                self._complete(member.type_id, depth + 1)
+            self._open.discard(type_id)
+            self._defined.add(type_id)
             if record.name:
-                self.out.append(f"{self._composite(type_id)};\n\n")
+                self._out.append(f"{self._composite(type_id)};\n\n")
         elif record.kind in kinds.ENUMS:
             if record.name:
-                self.defined.add(type_id)
-                self.out.append(f"{self._enum(type_id)};\n\n")
+                self._defined.add(type_id)
+                self._out.append(f"{self._enum(type_id)};\n\n")
         elif record.kind == kinds.BTF_KIND_TYPEDEF:
-            self.complete(record.type_id, depth + 1)
+            self._complete(record.type_id, depth + 1)
             self._typedef(type_id)
         elif record.kind in (kinds.BTF_KIND_PTR, kinds.BTF_KIND_FUNC_PROTO):
-            self.mention(type_id, depth)
+            self._mention(type_id, depth)
         elif record.kind == kinds.BTF_KIND_ARRAY or record.kind in kinds.MODIFIERS:
-            self.complete(record.type_id, depth + 1)
+            self._complete(record.type_id, depth + 1)
         else:
             self._foreign_base(type_id, record)
 
-    def mention(self, type_id: int, depth: int) -> None:
+    def _mention(self, type_id: int, depth: int) -> None:
         """Write what must stand in front of a use of this type behind a pointer."""
         if depth > _MAX_DEPTH:
             raise DecodeError(f"{self.btf.name}: type {type_id} is nested too deeply")
-        if type_id in self.defined:
+        if type_id in self._defined:
             return
         record = self.btf.type(type_id)
         if record.kind in kinds.COMPOSITES or record.kind == kinds.BTF_KIND_FWD:
             if record.name:
                 self._forward(type_id)
             else:
-                self.complete(type_id, depth + 1)
+                self._complete(type_id, depth + 1)
         elif record.kind == kinds.BTF_KIND_TYPEDEF:
             target = self.btf.type(record.type_id)
             if target.kind in kinds.COMPOSITES and target.name:
                 self._forward(record.type_id)
             else:
-                self.mention(record.type_id, depth + 1)
+                self._mention(record.type_id, depth + 1)
             self._typedef(type_id)
         elif record.kind == kinds.BTF_KIND_ARRAY:
-            self.complete(type_id, depth + 1)
+            self._complete(type_id, depth + 1)
         elif record.kind == kinds.BTF_KIND_FUNC_PROTO:
             for param in record.params:
-                self.mention(param.type_id, depth + 1)
-            self.mention(record.type_id, depth + 1)
+                self._mention(param.type_id, depth + 1)
+            self._mention(record.type_id, depth + 1)
         elif record.kind == kinds.BTF_KIND_PTR or record.kind in kinds.MODIFIERS:
-            self.mention(record.type_id, depth + 1)
+            self._mention(record.type_id, depth + 1)
         else:
-            self.complete(type_id, depth)
+            self._complete(type_id, depth)
 
     def _forward(self, type_id: int) -> None:
-        if type_id not in self.declared:
-            self.declared.add(type_id)
-            text = self.base(type_id)
-            if ("fwd", text) not in self.taken:
-                self.taken["fwd", text] = 1
-                self.out.append(f"{text};\n\n")
+        if type_id not in self._declared:
+            self._declared.add(type_id)
+            text = self._base(type_id)
+            if ("fwd", text) not in self._taken:
+                self._taken["fwd", text] = 1
+                self._out.append(f"{text};\n\n")
 
     def _typedef(self, type_id: int) -> None:
-        if type_id in self.defined:
+        if type_id in self._defined:
             return
-        self.defined.add(type_id)
+        self._defined.add(type_id)
         record = self.btf.type(type_id)
         if record.name in _BUILT_IN:
             return
-        text = self.declarator.declare(record.type_id, self.name(type_id))
-        self.out.append(f"typedef {text};\n\n")
+        text = self._declarator.declare(record.type_id, self._name(type_id))
+        self._out.append(f"typedef {text};\n\n")
 
     def _foreign_base(self, type_id: int, record: Type) -> None:
         """An integer whose name C does not know (another language's) gets a typedef."""
-        self.defined.add(type_id)
+        self._defined.add(type_id)
         if record.kind == kinds.BTF_KIND_INT and not _C_BASE_TYPE.fullmatch(record.name):
             sign = "" if record.encoding & kinds.BTF_INT_SIGNED else "unsigned "
             if record.encoding & kinds.BTF_INT_BOOL:
@@ -186,11 +192,11 @@ class _Writer:
                 text = f"{sign}__int128"
             else:
                 text = sign + {1: "char", 2: "short", 4: "int", 8: "long long"}.get(record.size, "int")
-            self.out.append(f"typedef {text} {self.name(type_id)};\n\n")
+            self._out.append(f"typedef {text} {self._name(type_id)};\n\n")
 
     # Names.
 
-    def name(self, type_id: int) -> str:
+    def _name(self, type_id: int) -> str:
         """The type's name, made unique: C has one name space for tags, another for the rest."""
         known = self.names.get(type_id)
         if known is None:
@@ -200,35 +206,35 @@ class _Writer:
         return known
 
     def _unique(self, space: str, name: str) -> str:
-        count = self.taken[space, name] = self.taken.get((space, name), 0) + 1
+        count = self._taken[space, name] = self._taken.get((space, name), 0) + 1
         return name if count == 1 else f"{name}___{count}"
 
-    def base(self, type_id: int) -> str:
+    def _base(self, type_id: int) -> str:
         """Text of a base type: unique name, or the whole body when it is anonymous."""
         record = self.btf.type(type_id)
         keyword = KEYWORD.get(record.kind)
         if keyword is None:
             if record.kind == kinds.BTF_KIND_TYPEDEF and record.name not in _BUILT_IN:
-                return self.name(type_id)
+                return self._name(type_id)
             if record.kind == kinds.BTF_KIND_INT and not _C_BASE_TYPE.fullmatch(record.name):
-                return self.name(type_id)
+                return self._name(type_id)
             return plain_base(self.btf, type_id)
         if record.name:
-            return f"{keyword} {self.name(type_id)}"
+            return f"{keyword} {self._name(type_id)}"
         return self._enum(type_id) if record.kind in kinds.ENUMS else self._composite(type_id)
 
     # Bodies.
 
     def _enum(self, type_id: int) -> str:
         record = self.btf.type(type_id)
-        self.written_enums.add(type_id)
-        head = f"enum {self.name(type_id)}" if record.name else "enum"
+        self._written_enums.add(type_id)
+        head = f"enum {self._name(type_id)}" if record.name else "enum"
         mode = _ENUM_MODES.get(record.size)
         wide = any(not -(1 << 31) <= e.value < 1 << 32 for e in record.enumerators)
         attribute = f" __attribute__((mode({mode})))" if mode and not (record.size == 8 and wide) else ""
         if not record.enumerators:
             return f"{head}{attribute}"
-        pad = "\t" * (self.indent + 1)
+        pad = "\t" * (self._indent + 1)
         suffix = "ULL" if record.kind == kinds.BTF_KIND_ENUM64 and not record.flag else ""
         suffix = "LL" if record.kind == kinds.BTF_KIND_ENUM64 and record.flag else suffix
         lines = []
@@ -240,10 +246,10 @@ class _Writer:
     def _composite(self, type_id: int) -> str:
         record = self.btf.type(type_id)
         keyword = KEYWORD[record.kind]
-        head = f"{keyword} {self.name(type_id)}" if record.name else keyword
+        head = f"{keyword} {self._name(type_id)}" if record.name else keyword
         packed = is_packed(self.btf, type_id)
-        pad = "\t" * (self.indent + 1)
-        self.indent += 1
+        pad = "\t" * (self._indent + 1)
+        self._indent += 1
         align = self.btf.align(type_id)
         lines: list[str] = []
         cursor = 0
@@ -253,7 +259,7 @@ class _Writer:
                 natural = self._natural(member.type_id, member.bit_size, cursor, packed)
                 if member.bit_offset != natural:
                     lines += self._fill(cursor, member.bit_offset, align)
-            text = self.declarator.declare(member.type_id, member.name)
+            text = self._declarator.declare(member.type_id, member.name)
             lines.append(f"{text}: {member.bit_size};" if member.bit_size else f"{text};")
             width = member.bit_size or 8 * self.btf.size(member.type_id)
             cursor = max(cursor, member.bit_offset + width)
@@ -262,9 +268,11 @@ class _Writer:
             if record.kind == kinds.BTF_KIND_STRUCT:
                 lines += self._fill(cursor, 8 * record.size, align)
             else:
-                # Nothing but its alignment can make a union larger than its largest member.
+                # Nothing but its alignment can make a union larger than its largest member; pahole may
+                # have left a union no member at all.
+                lines = lines or ["char: 8;"]
                 attribute = f" __attribute__((aligned({record.size & -record.size})))"
-        self.indent -= 1
+        self._indent -= 1
         body = "".join(f"{pad}{text}\n" for text in lines)
         return f"{head} {{\n{body}{pad[1:]}}}{attribute}"
 
