@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tracebee.source import Source, Span
 
 # Map names of the object that a script's own map must not take.
-RESERVED = frozenset((EVENTS, LOST, "stacks", "stacks_more", SCALARS, RODATA, "scratch"))
+RESERVED = frozenset(("AT", EVENTS, LOST, "stacks", "stacks_more", SCALARS, RODATA, "scratch"))
 
 
 class Unit:
