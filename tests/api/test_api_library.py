@@ -198,8 +198,12 @@ def test_kprobes(method: str) -> None:
 @pytest.mark.parametrize("method", ["attach_fentry", "attach_fexit"])
 def test_trampolines(method: str) -> None:
     with tracebee.BPF(asm=COUNT, maps=[HITS]) as bpf:
-        with getattr(bpf, method)(event="__x64_sys_getppid", fn_name="count"):
-            calls(100)
+        with (
+            getattr(bpf, method)(event="vfs_read", fn_name="count"),
+            open("/dev/zero", "rb", buffering=0) as file,
+        ):
+            for _ in range(100):
+                file.read(1)
         assert bpf["hits"][0] >= 100
 
 
