@@ -212,8 +212,7 @@ def test_missing_privileges_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(error, PrivilegeError)
     assert error.message == "bpf(BPF_PROG_LOAD) of program 'p' is not permitted"
     assert error.hint == (
-        "run as root, or give it CAP_BPF or CAP_SYS_ADMIN and CAP_PERFMON or CAP_SYS_ADMIN; "
-        "kernel.unprivileged_bpf_disabled is 2"
+        "run as root, or give it CAP_BPF and CAP_PERFMON; kernel.unprivileged_bpf_disabled is 2"
     )
     perf = explain.call_error("perf_event_open", errno.EACCES)
     assert perf.hint is not None

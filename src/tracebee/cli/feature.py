@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.cli.words import Words
-from tracebee.errors import UsageError
+from tracebee.errors import PrivilegeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,9 +60,12 @@ def _print(words: Words, sections: list[Section]) -> int:
     for number, section in enumerate(sections):
         if number:
             print()
-        found = section.find()
         print(section.title)
-        for line in section.text(found):
+        try:
+            lines = section.text(section.find())
+        except PrivilegeError as error:
+            lines = str(error).splitlines()  # other sections may still be told
+        for line in lines:
             print(f"  {line}")
     return 0
 

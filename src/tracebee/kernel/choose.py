@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from tracebee.errors import KernelError, SymbolError
+from tracebee.kernel.btf import Btf
 from tracebee.kernel.link import Link
 from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
@@ -29,6 +30,11 @@ def all_maps() -> Iterator[Map]:
 def all_links() -> Iterator[Link]:
     """Every link, by id; the caller closes each."""
     return _all(Link.ids(), Link.by_id)
+
+
+def all_btf() -> Iterator[Btf]:
+    """Every BTF object, by id; the caller closes each."""
+    return _all(Btf.ids(), Btf.by_id)
 
 
 def programs(how: str, value: str) -> list[Program]:

@@ -17,7 +17,7 @@ from tracebee.kernel.attr import LINK_CREATE, MAP_CREATE
 from tracebee.kernel.bpf import try_bpf
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.syscall import address
-from tracebee.kernel.type_probes import RETURN_ZERO, has_helper, has_map_type, try_program
+from tracebee.kernel.type_probes import RETURN_ZERO, has_helper, has_map_type, loads, refuse_to_guess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,9 @@ def _map_flag(flag: int) -> Callable[[], bool]:
         result = try_bpf(uapi.BPF_MAP_CREATE, attr)
         if result >= 0:
             Fd(result).close()
-        return result >= 0
+            return True
+        refuse_to_guess(uapi.BPF_MAP_CREATE, result)
+        return False
 
     return probe
 
@@ -153,8 +155,9 @@ def _fentry() -> bool:
     """Attach to a function made for such tests, which nothing else calls, and let go."""
     from tracebee.btf.kinds import BTF_KIND_FUNC
     from tracebee.btf.opening import open_vmlinux
-    from tracebee.errors import TracebeeError
+    from tracebee.errors import PrivilegeError, TracebeeError
     from tracebee.kernel.link import Link
+    from tracebee.kernel.privileges import has as has_capability
     from tracebee.kernel.program import Program
 
     try:
@@ -173,6 +176,10 @@ def _fentry() -> bool:
             Link.raw_tracepoint(program),
         ):
             return True
+    except PrivilegeError:
+        if has_capability("CAP_SYS_ADMIN"):
+            return False  # this kernel forbids it to everyone
+        raise
     except TracebeeError:
         return False
 
@@ -201,7 +208,7 @@ def _module_btf() -> bool:
 
 
 def _sleepable() -> bool:
-    return try_program(uapi.BPF_PROG_TYPE_KPROBE, RETURN_ZERO, prog_flags=uapi.BPF_F_SLEEPABLE)[0] == 0
+    return loads(uapi.BPF_PROG_TYPE_KPROBE, RETURN_ZERO, prog_flags=uapi.BPF_F_SLEEPABLE)
 
 
 def _batch() -> bool:
@@ -218,7 +225,7 @@ def _code(text: str) -> Callable[[], bool]:
         from tracebee.isa.asm import assemble
         from tracebee.isa.codec import encode
 
-        return try_program(uapi.BPF_PROG_TYPE_SOCKET_FILTER, encode(assemble(text)))[0] == 0
+        return loads(uapi.BPF_PROG_TYPE_SOCKET_FILTER, encode(assemble(text)))
 
     return probe
 
@@ -226,7 +233,7 @@ def _code(text: str) -> Callable[[], bool]:
 def _large_programs() -> bool:
     from tracebee.kernel.limits import program_length
 
-    return (program_length() or 0) > 4096
+    return loads(uapi.BPF_PROG_TYPE_SOCKET_FILTER, RETURN_ZERO) and (program_length() or 0) > 4096
 
 
 FEATURES: tuple[Feature, ...] = (

@@ -84,7 +84,8 @@ def program_length() -> int | None:
     """
 
     def fits(count: int) -> bool:
-        return try_bpf(uapi.BPF_PROG_LOAD, PROG_LOAD.pack(prog_type=_FILTER, insn_cnt=count)) != -errno.E2BIG
+        # Their address is 0, which the kernel finds out when it wants to read them.
+        return try_bpf(uapi.BPF_PROG_LOAD, PROG_LOAD.pack(prog_type=_FILTER, insn_cnt=count)) == -errno.EFAULT
 
     return _largest(fits, 1, 1 << 26)
 

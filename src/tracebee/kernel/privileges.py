@@ -48,6 +48,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "PERF_EVENT_IOC_SET_BPF": (_PERFMON,),
     "mount": (_ADMIN,),
 }
+# What anyone may do, in a small way, where kernel.unprivileged_bpf_disabled is 0.
+_SOMETIMES_FREE = ("BPF_MAP_CREATE", "BPF_PROG_LOAD", "BPF_BTF_LOAD")
 
 
 def effective() -> int:
@@ -100,10 +102,11 @@ def lockdown() -> str | None:
 def missing(call: str, message: str) -> PrivilegeError:
     """The error for a call that was not permitted, with the reasons this process can find out."""
     reasons: list[str] = []
-    lacks = [" or ".join(row) for row in NEEDS.get(call, (_BPF,)) if not any(has(name) for name in row)]
+    lacks = [row for row in NEEDS.get(call, (_BPF,)) if not any(has(name) for name in row)]
     if lacks:
-        reasons.append(f"run as root, or give it {' and '.join(lacks)}")
-        if call.startswith("BPF_") and (value := setting("kernel/unprivileged_bpf_disabled")) not in (
+        wanted = " and ".join(row[0] for row in lacks)
+        reasons.append(f"run as root, or give it {wanted}")
+        if call in _SOMETIMES_FREE and (value := setting("kernel/unprivileged_bpf_disabled")) not in (
             "0",
             None,
         ):
@@ -116,7 +119,7 @@ def missing(call: str, message: str) -> PrivilegeError:
         mode = lockdown()
         if mode not in (None, "none"):
             reasons.append(f"kernel lockdown is in {mode} mode, which forbids this")
-        elif call in ("BPF_MAP_CREATE", "BPF_PROG_LOAD", "BPF_BTF_LOAD"):
+        elif call in _SOMETIMES_FREE:
             reasons.append("on kernels before 5.11 the limit on locked memory does this: ulimit -l unlimited")
         else:
             reasons.append("a security module, a container's seccomp filter or kernel lockdown may forbid it")

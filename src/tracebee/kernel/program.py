@@ -164,7 +164,7 @@ class Program(Fd):
     @property
     def what(self) -> str:
         """How errors name it."""
-        return f"program '{self.name}'"
+        return f"program '{self.name}'" if self.name else "a program"
 
     def info(self) -> ProgramInfo:
         """What the kernel says of it, without its code and lists."""
@@ -296,7 +296,7 @@ def _refusal(name: str, number: int, log: str) -> Exception:
     from tracebee.errors import VerifierError
     from tracebee.kernel.explain import bpf_error, describe, errno_name
 
-    what = f"program '{name}'"
+    what = f"program '{name}'" if name else "a program"
     if not log.strip():
         return bpf_error(uapi.BPF_PROG_LOAD, number, what)
     meaning = _last_words(log)

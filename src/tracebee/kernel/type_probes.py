@@ -120,7 +120,7 @@ def has_map_type(number: int) -> bool:
     if result >= 0:
         Fd(result).close()
         return True
-    _refuse_to_guess(uapi.BPF_MAP_CREATE, result)
+    refuse_to_guess(uapi.BPF_MAP_CREATE, result)
     return number == uapi.BPF_MAP_TYPE_STRUCT_OPS and result == _ENOTSUPP
 
 
@@ -139,7 +139,7 @@ def has_program_type(number: int) -> bool:
     if needs.get("errno") == result:
         return True
     if not log:
-        _refuse_to_guess(uapi.BPF_PROG_LOAD, result)
+        refuse_to_guess(uapi.BPF_PROG_LOAD, result)
     return False
 
 
@@ -159,7 +159,7 @@ def has_helper(program_type: int, helper: int) -> bool:
     if result >= 0:
         return True
     if not log:
-        _refuse_to_guess(uapi.BPF_PROG_LOAD, result)
+        refuse_to_guess(uapi.BPF_PROG_LOAD, result)
         return False
     return not any(text in log for text in _NO_HELPER)
 
@@ -175,6 +175,17 @@ def _tracepoint() -> dict[str, int]:
     except TracebeeError:
         return {}
     return {"attach_btf_id": found[0]} if found else {}
+
+
+def loads(number: int, code: bytes, **more: int) -> bool:
+    """Whether a program of a type, with these instructions and attributes, can be loaded.
+
+    :raises PrivilegeError: this process may not find out.
+    """
+    result, log = try_program(number, code, **more)
+    if result < 0 and not log:
+        refuse_to_guess(uapi.BPF_PROG_LOAD, result)
+    return result == 0
 
 
 def try_program(number: int, code: bytes, **more: int) -> tuple[int, str]:
@@ -201,11 +212,12 @@ def try_program(number: int, code: bytes, **more: int) -> tuple[int, str]:
 
 def _made(command: int, attr: bytearray) -> int:
     result = try_bpf(command, attr)
-    _refuse_to_guess(command, result)
+    refuse_to_guess(command, result)
     return result
 
 
-def _refuse_to_guess(command: int, result: int) -> None:
+def refuse_to_guess(command: int, result: int) -> None:
+    """Raise PrivilegeError when a call failed for want of a privilege, which says nothing of the kernel."""
     if result in (_EPERM, _EACCES):
         from tracebee.kernel.explain import bpf_error
         from tracebee.kernel.privileges import has

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tracebee import uapi
+from tracebee.errors import PrivilegeError
 from tracebee.isa.helpers import HELPERS
 from tracebee.kernel import features, limits, privileges, type_probes
 
@@ -170,21 +171,29 @@ def kfuncs_text(record: list[str]) -> list[str]:
     return record or ["(this kernel's type information does not say)"]
 
 
-def feature_rows() -> dict[str, bool]:
-    """What tracing programs can use, by name."""
-    return {feature.name: features.has(feature.name) for feature in features.FEATURES}
+def feature_rows() -> dict[str, bool | None]:
+    """What tracing programs can use, by name; None for what this process may not find out."""
+    found: dict[str, bool | None] = {}
+    for feature in features.FEATURES:
+        try:
+            found[feature.name] = features.has(feature.name)
+        except PrivilegeError:
+            found[feature.name] = None
+    return found
 
 
-def features_text(record: dict[str, bool]) -> list[str]:
+def features_text(record: dict[str, bool | None]) -> list[str]:
     """The features with what each is for and the release that brought it."""
     rows = {feature.name: feature for feature in features.FEATURES}
-    return [
-        f"{'yes' if has else 'no ':3}  {name:24} {rows[name].enables} (Linux {rows[name].since})"
+    words = {True: "yes", False: "no", None: "?"}
+    lines = [
+        f"{words[has]:3}  {name:24} {rows[name].enables} (Linux {rows[name].since})"
         for name, has in record.items()
     ]
+    return lines if None not in record.values() else [*lines, "(?: only a privileged process can find out)"]
 
 
-def misc(record: dict[str, bool]) -> dict[str, bool]:
+def misc(record: dict[str, bool | None]) -> dict[str, bool | None]:
     """The features that bpftool has under ``misc``."""
     return {theirs: record[ours] for ours, theirs in _MISC.items()}
 

@@ -84,8 +84,8 @@ def btf_records(numbers: Iterable[int] | None) -> list[dict[str, Any]]:
     of_programs = users_of_btf((info.id, info.btf_id) for info in _program_infos())
     of_maps = users_of_btf((info.id, info.btf_id) for info in _map_infos())
     records = []
-    for number in list(KernelBtf.ids()) if numbers is None else numbers:
-        with KernelBtf.by_id(number) as held:
+    for held in choose.all_btf() if numbers is None else map(KernelBtf.by_id, numbers):
+        with held:
             info = held.info()
         found = around.of("btf", info.id)["holders"]
         records.append(btf_record(info, of_programs.get(info.id, ()), of_maps.get(info.id, ()), found))
