@@ -48,7 +48,6 @@ class _LinearScan:
     def __init__(self, numbering: Numbering) -> None:
         self.calls = numbering.calls
         self.r0_clobbers = sorted(numbering.calls + numbering.r0_only)
-        self.starts = sorted(numbering.block_start.values())
         self.order = 0
         self.unhandled: list[tuple[int, int, Interval]] = []
         for interval in numbering.intervals.values():

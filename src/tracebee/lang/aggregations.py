@@ -168,12 +168,12 @@ def log2_bucket(g: Gen, value: Value, bits: int) -> Value:
     """
     b = g.b
     bucket, rest, log = b.local("bucket"), b.local("rest"), b.local("log")
-    positive, search, done = b.block("positive"), b.block("search"), b.block("bucket")
-    b.set(bucket, b.const(0))
-    b.branch(b.compare("slt", value, 0), done, positive)
-    b.at(positive)
-    b.set(bucket, b.binary("add", value, 1) if bits else b.const(1))
-    b.branch(b.compare("ult", value, 1 << bits), done, search)
+    # Most values are in neither of the first rows: one comparison finds that out.
+    small, search, done = b.block("small"), b.block("search"), b.block("bucket")
+    b.branch(b.compare("slt", value, 1 << bits), small, search)
+    b.at(small)
+    b.set(bucket, b.select(b.compare("slt", value, 0), 0, b.binary("add", value, 1) if bits else 1))
+    b.jump(done)
     b.at(search)
     b.set(rest, value)
     b.set(log, b.const(0))
