@@ -222,6 +222,22 @@ def test_stacks_have_frames() -> None:
     assert len(stack) > 3
 
 
+def test_stacks_that_share_a_bucket_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One bucket for all: every second stack has to go to the hash of whole stacks.
+    monkeypatch.setattr("tracebee.lang.assemble._STACKS", 1)
+    script = """
+        BEGIN { @[kstack] = count(); @[kstack] = count(); }
+        tracepoint:sched:sched_switch /@n < 20/ { @n++; @[kstack] = count(); }
+        interval:ms:200 { exit(); }
+    """
+    result = run(script, timeout=20)
+    stacks = list(result.maps["@"])
+    assert len(stacks) >= 3
+    assert all(len(stack) > 1 for stack in stacks)
+    assert len(set(stacks)) == len(stacks)
+    assert sum(result.maps["@"].values()) == 2 + result.maps["@n"]
+
+
 def test_map_that_is_full_counts_losses() -> None:
     script = "config = { max_map_keys = 4 } BEGIN { for $i : 0..10 { @[$i] = count(); } exit(); }"
     result = run(script, timeout=10)

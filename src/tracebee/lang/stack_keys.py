@@ -12,6 +12,7 @@ from tracebee.ir import CTX, I64, Builder
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import type_of
+from tracebee.lang.lower_maps import BPF_NOEXIST
 from tracebee.lang.script import MAX_FRAMES, NO_STACK, SCALARS, STACKS_MORE, stacks_name
 from tracebee.lang.types import Type
 
@@ -100,29 +101,25 @@ def _more(unit: Unit) -> ir.Function:
     some = b.block("some")
     b.branch(b.compare("sgt", got, 0), some, none)
     b.at(some)
+    tried = b.local("tried")
+    look, kept, new, make, full = (b.block(n) for n in ("look", "known", "new", "make", "full"))
+    b.set(tried, b.const(0))
+    b.jump(look)
+    b.at(look)
     entry = b.helper("map_lookup_elem", b.map_ref(STACKS_MORE), stack)
-    known_block, new = b.block("known"), b.block("new")
-    b.branch(entry, known_block, new)
-    b.at(known_block)
+    b.branch(entry, kept, new)
+    b.at(kept)
     b.ret(b.load(entry, 0, 8))
     b.at(new)
-    counter = b.data_ref(SCALARS, unit.stack_id())
-    number = b.atomic("add", counter, 0, 8, 1, fetch=True)
-    fresh = b.binary("sub", -1, number)
+    b.branch(b.get(tried), full, make)
+    b.at(make)
+    b.set(tried, b.const(1))
+    number = b.atomic("add", b.data_ref(SCALARS, unit.stack_id()), 0, 8, 1, fetch=True)
     data = b.alloca(8, 8, "id")
-    b.store(data, 0, 8, fresh)
-    failed = b.helper("map_update_elem", b.map_ref(STACKS_MORE), stack, data, 1)
-    kept, refused = b.block("kept"), b.block("refused")
-    b.branch(failed, refused, kept)
-    b.at(kept)
-    b.ret(fresh)
-    b.at(refused)
-    # Another CPU was faster, or there is no room.
-    other = b.helper("map_lookup_elem", b.map_ref(STACKS_MORE), stack)
-    theirs, full = b.block("theirs"), b.block("full")
-    b.branch(other, theirs, full)
-    b.at(theirs)
-    b.ret(b.load(other, 0, 8))
+    b.store(data, 0, 8, b.binary("sub", -1, number))
+    # Another CPU may be faster: the one number that is there when looked again is the stack's.
+    b.helper("map_update_elem", b.map_ref(STACKS_MORE), stack, data, BPF_NOEXIST)
+    b.jump(look)
     b.at(full)
     unit.count_loss(b, "stacks")
     b.ret(NO_STACK)
