@@ -24,7 +24,10 @@ def test_tracepoints_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.needs("bpftrace")
 def test_tracepoints_are_bpftraces(capsys: pytest.CaptureFixture[str]) -> None:
-    mounts = "mount -t tracefs tracefs /sys/kernel/tracing && mount -t debugfs debugfs /sys/kernel/debug"
+    mounts = " && ".join(
+        f"(mountpoint -q {place} || mount -t {kind} {kind} {place})"
+        for kind, place in (("tracefs", "/sys/kernel/tracing"), ("debugfs", "/sys/kernel/debug"))
+    )
     done = subprocess.run(
         ["sh", "-c", f"{mounts} && bpftrace -l 'tracepoint:sched:*'"],
         capture_output=True,
