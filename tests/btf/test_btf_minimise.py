@@ -70,6 +70,17 @@ def test_what_is_kept_is_what_bpftool_keeps(path: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("clang", "btf")
+def test_from_the_command_line(path: str, tmp_path: Path) -> None:
+    from tracebee.cli.btf import run
+
+    output = tmp_path / "small.btf"
+    assert run(["min_core_btf", VMLINUX, str(output), path, path]) == 0
+    obj = read_object(path)
+    local = Btf.from_bytes(obj.btf)
+    assert output.read_bytes() == minimise(Btf.vmlinux(), [(local, _relocs(obj))])
+
+
+@pytest.mark.needs("clang", "btf")
 def test_relocations_resolve_as_in_the_whole(path: str) -> None:
     obj = read_object(path)
     local = Btf.from_bytes(obj.btf)
