@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import signal
 import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from tracebee import uapi
 from tracebee.btf import Btf
 from tracebee.cli.main import guarded
 from tracebee.engine.kernel.loader import LoadedObject, load_object
+from tracebee.isa.asm import assemble
+from tracebee.isa.codec import encode
 from tracebee.kernel.link import Link
 from tracebee.kernel.map import Map
 from tracebee.kernel.mounts import open_detached
@@ -480,3 +485,49 @@ def test_maps_whose_elements_cannot_be_listed(fail: Ask) -> None:
             said = fail("map", "dump", "id", table.info().id)
             assert "cannot be listed" in said
             assert hint in said
+
+
+SEND = """
+    *(u64 *)(r10 - 8) = 0x55
+    {target}
+    call bpf_{helper}
+    r0 = 0
+    exit
+"""
+# For a ring buffer (map, data, size, flags); for a perf event array (ctx, map, flags, data, size).
+RING = "r1 = map[m]\nr2 = r10\nr2 += -8\nr3 = 8\nr4 = 0"
+PERF = "r2 = map[m]\nr3 = 0xffffffff ll\nr4 = r10\nr4 += -8\nr5 = 8"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "target", "helper"),
+    [
+        (uapi.BPF_MAP_TYPE_RINGBUF, (0, 0, 4096), RING, "ringbuf_output"),
+        (uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY, (4, 4, 0), PERF, "perf_event_output"),
+    ],
+    ids=["ring buffer", "perf event array"],
+)
+def test_event_pipe(kind: int, sizes: tuple[int, int, int], target: str, helper: str) -> None:
+    with Map.create(MapDef("m", kind, *sizes)) as table:
+        code = encode(assemble(SEND.format(target=target, helper=helper), {"m": table.fd}))
+        with (
+            Program.load(code, uapi.BPF_PROG_TYPE_RAW_TRACEPOINT) as program,
+            subprocess.Popen(
+                [sys.executable, "-m", "tracebee", "map", "event_pipe", "id", str(table.info().id), "-j"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as pipe,
+        ):
+            assert pipe.stdout is not None
+            try:
+                # Until the other process listens, a perf event array has nowhere to put events.
+                while not select.select([pipe.stdout], [], [], 0.05)[0]:
+                    assert pipe.poll() is None
+                    program.test_run()
+                record = json.loads(pipe.stdout.readline())
+            finally:
+                pipe.send_signal(signal.SIGINT)
+            assert pipe.wait() == 130
+    assert record["data"][:8] == ["0x55"] + ["0x00"] * 7
+    assert ("cpu" in record) == (kind == uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY)
