@@ -387,6 +387,14 @@ def test_load_from_the_command_line(compiled: Callable[[str], str], ask: Ask, fa
     assert "the name exists already" in fail("prog", "load", compiled("admin"), f"{bpffs}/one")
 
 
+def test_load_as_a_question(compiled: Callable[[str], str], ask: Ask) -> None:
+    before = {record["id"] for record in json.loads(ask("prog", "-j"))}
+    assert ask("prog", "loadall", compiled("admin")) == "watch\nlength\n"
+    assert json.loads(ask("prog", "load", compiled("admin"), "-j")) == ["watch", "length"]
+    mine = [r for r in json.loads(ask("prog", "-j")) if r["id"] not in before and r.get("name") == "watch"]
+    assert mine == []
+
+
 def test_attach_to_a_socket_map(compiled: Callable[[str], str], ask: Ask, bpffs: str) -> None:
     code = bytes.fromhex("b700000001000000 9500000000000000")
     definition = MapDef("sockets", uapi.BPF_MAP_TYPE_SOCKMAP, 4, 4, 2)

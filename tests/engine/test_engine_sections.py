@@ -129,14 +129,18 @@ def test_failure_leaves_nothing_pinned(compiled: Callable[[str], str], bpffs: st
 
 
 def test_logs_on_request_and_other_types(compiled: Callable[[str], str], bpffs: str) -> None:
-    logs = load_and_pin(
-        compiled("admin"), f"{bpffs}/a", everything=False, options=LoadOptions(log=True, section="")
-    )
-    assert all("processed" in log for log in logs)
+    loaded = load_and_pin(compiled("admin"), f"{bpffs}/a", everything=False, options=LoadOptions(log=True))
+    assert len(loaded.logs) == len(loaded.programs) == 2
+    assert all("processed" in log for log in loaded.logs)
     with pytest.raises(UsageError, match="no section type 'nonsense'"):
         load_and_pin(
             compiled("admin"), f"{bpffs}/b", everything=False, options=LoadOptions(section="nonsense")
         )
+
+
+def test_a_question_leaves_nothing(compiled: Callable[[str], str]) -> None:
+    loaded = load_and_pin(compiled("admin"), "", everything=True)
+    assert loaded == (("watch", "length"), ())
 
 
 def test_files_that_are_no_objects(tmp_path: Path, bpffs: str) -> None:

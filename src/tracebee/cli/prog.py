@@ -17,8 +17,8 @@ USAGE = """\
 usage: tracebee prog [show|list] [PROG]
        tracebee prog dump xlated PROG [file PATH | opcodes | linum | visual]
        tracebee prog dump jited PROG [file PATH | opcodes | linum]
-       tracebee prog load OBJ PATH [type SECTION] [map name NAME MAP] [pinmaps DIRECTORY] [autoattach]
-       tracebee prog loadall OBJ DIRECTORY [...]
+       tracebee prog load OBJ [PATH] [type SECTION] [map name NAME MAP] [pinmaps DIRECTORY] [autoattach]
+       tracebee prog loadall OBJ [DIRECTORY] [...]        without a place: load, say what, and let go
        tracebee prog pin PROG PATH
        tracebee prog attach PROG ATTACH_TYPE [MAP]
        tracebee prog detach PROG ATTACH_TYPE [MAP]
@@ -34,6 +34,7 @@ usage: tracebee prog [show|list] [PROG]
 
 # Attach types that need no map: they attach to this process's network namespace.
 _WITHOUT_MAP = ("flow_dissector",)
+_LOAD_WORDS = ("type", "map", "pinmaps", "autoattach")
 _ATTACH_TYPES = (
     "sk_msg_verdict",
     "sk_skb_verdict",
@@ -251,7 +252,8 @@ def _load_object(words: Words, *, everything: bool) -> int:
     from tracebee.engine.kernel.object_files import LoadOptions, load_and_pin
 
     path = words.next("an object file")
-    place = words.next("a path in a BPF file system")
+    # Without a place nothing is kept: the answer is whether this kernel takes the file.
+    place = "" if not words or words.peek() in _LOAD_WORDS else words.next("a path in a BPF file system")
     section, pin_maps, attach = "", "", False
     reuse: dict[str | int, Map] = {}
     try:
@@ -270,10 +272,18 @@ def _load_object(words: Words, *, everything: bool) -> int:
             else:
                 raise UsageError(f"'{word}' is not expected here", hint=words.hint)
         options = LoadOptions(section, pin_maps, attach, words.debug)
-        logs = load_and_pin(path, place, everything=everything, reuse=reuse, options=options)
+        loaded = load_and_pin(path, place, everything=everything, reuse=reuse, options=options)
     finally:
         for table in reuse.values():
             table.close()
-    for log in logs:
+    for log in loaded.logs:
         print(log, file=sys.stderr, end="")
-    return choice.done(words)
+    if place:
+        return choice.done(words)
+    if words.json:
+        from tracebee.report.inspect.output import json_text
+
+        print(json_text(loaded.programs, pretty=words.pretty))
+    else:
+        print("\n".join(loaded.programs))
+    return 0

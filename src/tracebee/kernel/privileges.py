@@ -119,8 +119,13 @@ def missing(call: str, message: str) -> PrivilegeError:
         mode = lockdown()
         if mode not in (None, "none"):
             reasons.append(f"kernel lockdown is in {mode} mode, which forbids this")
-        elif call in _SOMETIMES_FREE:
-            reasons.append("on kernels before 5.11 the limit on locked memory does this: ulimit -l unlimited")
+        elif call in _SOMETIMES_FREE and kernel_version() < (5, 11):
+            reasons.append("the limit on locked memory does this on kernels before 5.11: ulimit -l unlimited")
+        elif call == "BPF_PROG_LOAD":
+            reasons.append(
+                "this kernel forbids it to everyone: a security module, or a ban on hooking functions "
+                "(fentry, fexit, lsm); see 'tracebee feature features'"
+            )
         else:
             reasons.append("a security module, a container's seccomp filter or kernel lockdown may forbid it")
     return PrivilegeError(message, hint="; ".join(reasons))

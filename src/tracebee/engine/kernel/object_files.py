@@ -35,6 +35,13 @@ class LoadOptions(NamedTuple):
     log: bool = False
 
 
+class Loaded(NamedTuple):
+    """What became of a file: its programs' names, and a log for each where it was asked for."""
+
+    programs: tuple[str, ...]
+    logs: tuple[str, ...]
+
+
 def load_and_pin(
     path: str,
     place: str,
@@ -42,12 +49,13 @@ def load_and_pin(
     everything: bool,
     reuse: Mapping[str | int, Map] | None = None,
     options: LoadOptions | None = None,
-) -> list[str]:
+) -> Loaded:
     """Load an object file, pin what it holds, and leave it in the kernel.
 
-    :param place: name of the first program; with ``everything``, directory for all programs' names.
+    :param place: name of the first program; with ``everything``, directory for all programs' names;
+        empty to let all of it go again: a question whether this kernel takes the file.
     :param reuse: maps to use in place of the file's own, by name or by position.
-    :returns: the verifier's logs, if they were asked for.
+    :returns: the programs that were loaded, and the verifier's logs, if they were asked for.
     :raises TracebeeError: the file cannot be read, loaded, attached or pinned; then nothing is pinned.
     """
     options = options or LoadOptions()
@@ -61,14 +69,16 @@ def load_and_pin(
     with load_object(obj, reuse=maps, log_level=level) as loaded:
         pinned: list[str] = []
         try:
-            _pin_programs(loaded, place, everything, options, pinned)
+            if place:
+                _pin_programs(loaded, place, everything, options, pinned)
             if options.pin_maps:
                 _pin_maps(loaded, options.pin_maps, maps, pinned)
         except BaseException:
             for name in reversed(pinned):
                 os.unlink(name)
             raise
-        return [program.log for program in loaded.programs.values()] if options.log else []
+        logs = [program.log for program in loaded.programs.values()] if options.log else []
+        return Loaded(tuple(loaded.programs), tuple(logs))
 
 
 def _pin_programs(
