@@ -159,6 +159,7 @@ def _operate(v: Verifier, insn: Insn, op: int, bits: int) -> None:
             regs[insn.dst] = ANYTHING
             return
         raise RefusalError(f"R{insn.dst} pointer {_NAMES[op]} pointer prohibited", register=insn.dst)
+    v.liveness.decide(v.slot)
     regs[insn.dst] = _move_pointer(v, insn, op, bits, dst, src)
 
 

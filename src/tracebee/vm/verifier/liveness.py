@@ -32,35 +32,92 @@ class Needs(NamedTuple):
     slots: int = 0
 
 
-def analyse(flow: Flow) -> list[Needs]:
-    """What matters before each slot."""
-    slots = flow.code.slots
-    stacky = _stack_pointers(flow)
-    needs = [Needs()] * len(slots)
-    before: list[list[int]] = [[] for _ in slots]
-    for slot, following in enumerate(flow.after):
-        for other in following:
-            before[other].append(slot)
-    pending = [slot for slot, insn in enumerate(slots) if insn is not None]
-    waiting = set(pending)
-    while pending:
-        slot = pending.pop()
-        waiting.discard(slot)
-        insn = slots[slot]
-        if insn is None:
-            continue
-        live = exact = saved = 0
-        for other in flow.after[slot]:
-            after = needs[other]
-            live, exact, saved = live | after.live, exact | after.exact, saved | after.slots
-        new = _transfer(insn, Needs(live, exact, saved), stacky[slot])
-        if new != needs[slot]:
-            needs[slot] = new
-            for other in before[slot]:
-                if other not in waiting:
-                    waiting.add(other)
-                    pending.append(other)
-    return needs
+class Liveness:
+    """What matters before each slot, in ``needs``.
+
+    A comparison makes its operands exact only once its outcome was decided by their ranges
+    (``decide``): as long as both ways are looked at, other numbers would change nothing. What a
+    checkpoint needs is asked for when all paths below it are done, so all that matters to it is
+    known by then.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        slots = flow.code.slots
+        self.needs = [Needs()] * len(slots)
+        self._decided: set[int] = set()
+        self._stacky = _stack_pointers(flow)
+        self._before: list[list[int]] = [[] for _ in slots]
+        for slot, following in enumerate(flow.after):
+            for other in following:
+                self._before[other].append(slot)
+        for call, target in flow.callees.items():
+            self._before[target].append(call)
+        self._spread([slot for slot, insn in enumerate(slots) if insn is not None])
+
+    def decide(self, slot: int) -> None:
+        """The operands at a slot decided a check: a comparison went one way for all values they may
+        have, or a pointer was moved by a number.
+        """
+        if slot not in self._decided:
+            self._decided.add(slot)
+            self._spread([slot])
+
+    def _spread(self, pending: list[int]) -> None:
+        slots, needs = self._flow.code.slots, self.needs
+        waiting = set(pending)
+        while pending:
+            slot = pending.pop()
+            waiting.discard(slot)
+            insn = slots[slot]
+            if insn is None:
+                continue
+            live = exact = saved = 0
+            for other in self._flow.after[slot]:
+                after = needs[other]
+                live, exact, saved = live | after.live, exact | after.exact, saved | after.slots
+            new = self._transfer(insn, slot, Needs(live, exact, saved))
+            if new != needs[slot]:
+                needs[slot] = new
+                for other in self._before[slot]:
+                    if other not in waiting:
+                        waiting.add(other)
+                        pending.append(other)
+
+    def _transfer(self, insn: Insn, slot: int, after: Needs) -> Needs:
+        if insn.opcode & 7 not in (isa.BPF_JMP, isa.BPF_JMP32):
+            new = _transfer(insn, after, self._stacky[slot])
+            if slot in self._decided:  # a pointer was moved by a register
+                new = new._replace(exact=new.exact | 1 << insn.dst | 1 << insn.src)
+            return new
+        live, exact, saved = after
+        op = insn.opcode & 0xF0
+        if op == isa.BPF_EXIT:
+            return Needs(1, 1, 0)
+        if op in (isa.BPF_JA, isa.BPF_JCOND):
+            return after
+        if op == isa.BPF_CALL:
+            return self._call(insn, slot, after)
+        uses = 1 << insn.dst | (1 << insn.src if insn.opcode & isa.BPF_X else 0)
+        return Needs(live | uses, exact | (uses if slot in self._decided else 0), saved)
+
+    def _call(self, insn: Insn, slot: int, after: Needs) -> Needs:
+        live, exact, saved = after
+        reads = checks = _ARGUMENTS
+        helper = BY_NUMBER.get(insn.imm) if insn.src == 0 else None
+        if helper is not None:
+            reads = ((1 << helper.arg_count) - 1) << 1
+            checks = 0
+            for number, kind in enumerate(helper.arg_kinds, 1):
+                checks |= 0 if kind in ("ANYTHING", "DONTCARE") else 1 << number
+            if "PTR_TO_FUNC" in helper.args:
+                checks, saved = reads, ALL_SLOTS
+        elif slot in self._flow.callees:
+            inside = self.needs[self._flow.callees[slot]]
+            reads, checks, saved = inside.live & _ARGUMENTS, inside.exact & _ARGUMENTS, ALL_SLOTS
+        else:
+            saved = ALL_SLOTS
+        return Needs(live & ~_CALLER_SAVED | reads, exact & ~_CALLER_SAVED | checks, saved)
 
 
 def _stack_pointers(flow: Flow) -> list[int]:
@@ -112,8 +169,6 @@ def _transfer(insn: Insn, after: Needs, stacky: int) -> Needs:
     dst, src = 1 << insn.dst, 1 << insn.src
     if klass in _ALU:
         return _alu(insn, after)
-    if klass in (isa.BPF_JMP, isa.BPF_JMP32):
-        return _jump(insn, after)
     if klass == isa.BPF_LDX:
         if exact & dst and stacky & src:
             saved |= _bit(insn) if insn.src == isa.R10 else ALL_SLOTS
@@ -142,27 +197,6 @@ def _alu(insn: Insn, after: Needs) -> Needs:
         uses |= dst
     # Operands of a result nobody reads still must be readable.
     return Needs(live | uses, exact | (uses if needed else 0), saved)
-
-
-def _jump(insn: Insn, after: Needs) -> Needs:
-    live, exact, saved = after
-    op = insn.opcode & 0xF0
-    if op == isa.BPF_EXIT:
-        return Needs(1, 1, 0)
-    if op == isa.BPF_JA:
-        return after
-    if op == isa.BPF_CALL:
-        uses = _ARGUMENTS
-        if insn.src == 0:
-            helper = BY_NUMBER.get(insn.imm)
-            uses = ((1 << helper.arg_count) - 1) << 1 if helper is not None else _ARGUMENTS
-            if helper is not None and "PTR_TO_FUNC" in helper.args:
-                saved = ALL_SLOTS
-        else:
-            saved = ALL_SLOTS
-        return Needs(live & ~_CALLER_SAVED | uses, exact & ~_CALLER_SAVED | uses, saved)
-    uses = 1 << insn.dst | (1 << insn.src if insn.opcode & isa.BPF_X else 0)
-    return Needs(live | uses, exact | uses, saved)
 
 
 def _store(insn: Insn, after: Needs, stacky: int) -> Needs:

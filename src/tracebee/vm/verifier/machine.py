@@ -7,46 +7,43 @@ Source: the kernel's ``do_check``.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.isa import insn as isa
 from tracebee.isa.disasm import format_insn
-from tracebee.vm.verifier import calls, comparison, memory, prune
+from tracebee.vm.verifier import calls, functions, memory, prune
 from tracebee.vm.verifier import kfuncs as kernel_functions
 from tracebee.vm.verifier.alu import alu
+from tracebee.vm.verifier.branches import branch
 from tracebee.vm.verifier.code import Code, check_encoding
 from tracebee.vm.verifier.contexts import Context, contexts
 from tracebee.vm.verifier.flow import Flow
-from tracebee.vm.verifier.liveness import ALL_SLOTS, analyse
+from tracebee.vm.verifier.liveness import ALL_SLOTS, Liveness
+from tracebee.vm.verifier.paths import Path, Settings
 from tracebee.vm.verifier.prune import Checkpoint
 from tracebee.vm.verifier.refusal import RefusalError
 from tracebee.vm.verifier.state import (
     ANYTHING,
-    AT_END,
-    BEYOND_END,
     BTF,
     CTX,
     FUNC,
-    MAP_KEY,
     MAP_PTR,
     MAP_VALUE,
     MEM,
     NOTHING,
-    NULL,
     PACKET,
     PACKET_END,
     PACKET_META,
     SCALAR,
     SOCK,
-    STACK,
     UNINIT,
     Frame,
     Reg,
     State,
     known,
     pointer,
-    unknown,
+    stack_pointer,
 )
 
 if TYPE_CHECKING:
@@ -63,27 +60,6 @@ _GPL = frozenset(
     ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 )
 _NOT_ATOMIC = (CTX, PACKET, PACKET_META, SOCK, BTF)
-
-
-class Path(NamedTuple):
-    """A step of the path that led to a refusal: the slot, and how its branch went (None: no branch)."""
-
-    slot: int
-    taken: bool | None
-
-
-class Settings(NamedTuple):
-    """What a program is verified for; see ``verify.verify``."""
-
-    program_type: int
-    attach_type: int = 0
-    license: str = "GPL"
-    sleepable: bool = False
-    privileged: bool = True
-    strict_alignment: bool = False
-    limit: int = 1_000_000
-    cpus: int = 8192
-    machine: str = "x86_64"
 
 
 class Verifier:
@@ -113,7 +89,7 @@ class Verifier:
         self.context: Context = found
         check_encoding(code.slots, privileged=settings.privileged)
         self.flow = Flow(code, privileged=settings.privileged)
-        self.needs = analyse(self.flow)
+        self.liveness = Liveness(self.flow)
         self.loop_points = self._find_loops()
         self.flow.joins |= self.loop_points
         self.kernel_types = kernel_types()
@@ -239,7 +215,7 @@ class Verifier:
             if start and sub.is_global:
                 self._walk_function(start)
         self._walk_function(0)
-        self._check_stack_depth()
+        functions.check_stack_depth(self)
 
     def _walk_function(self, start: int) -> None:
         self.explored = {}
@@ -261,7 +237,7 @@ class Verifier:
     def _entry(self, start: int) -> State:
         state = State()
         frame = Frame(start, -1)
-        frame.regs[10] = _stack_pointer(0)
+        frame.regs[10] = stack_pointer(0)
         if start == 0:
             frame.regs[1] = pointer(CTX)
         else:
@@ -337,7 +313,7 @@ class Verifier:
                 # Rounds of a loop differ: remembering each would help little.
                 if not looping and jumps < 20 and insns < 100:
                     remember = False
-            elif prune.covered(node, state, self.needs, slot):
+            elif prune.covered(node, state, self.liveness.needs, slot):
                 node.hits += 1
                 self._inherit(node)
                 return True
@@ -527,7 +503,7 @@ class Verifier:
         self._jumps += 1
         slot = self.slot
         if op == isa.BPF_EXIT:
-            return self._exit()
+            return functions.leave(self)
         if op == isa.BPF_JA:
             distance = insn.imm if insn.opcode & 7 == isa.BPF_JMP32 else insn.off
             self.slot = slot + 1 + distance
@@ -539,127 +515,14 @@ class Verifier:
             self.fork(other, slot + 1)
             self.slot = slot + 1 + insn.off
             return True
-        return self._branch(insn, op)
-
-    def _branch(self, insn: Insn, op: int) -> bool:
-        state, slot = self.state, self.slot
-        bits = 64 if insn.opcode & 7 == isa.BPF_JMP else 32
-        by_register = bool(insn.opcode & isa.BPF_X)
-        right = self.read(insn.src) if by_register else known(insn.imm)
-        left = self.read(insn.dst)
-        packets = by_register and _packet_pair(left, right)
-        if not self.privileged and not packets:
-            self._refuse_leak(insn, op, left, right, by_register=by_register)
-        target = slot + 1 + insn.off
-        taken = self._outcome(op, left, right, bits)
-        if taken is not None:
-            if self.privileged or taken:
-                self.path.append(Path(slot, taken))
-            self.slot = target if taken else slot + 1
-            return True
-        other = state.copy()
-        null_check = left.null and not by_register and insn.imm == 0 and bits == 64
-        if left.kind == SCALAR and right.kind == SCALAR:
-            self._refine(other, insn, op, left, right, bits)
-            self._refine(state, insn, comparison.REVERSE[op], left, right, bits)
-        elif null_check and op in (isa.BPF_JEQ, isa.BPF_JNE):
-            self._decide_null(other, left, null=op == isa.BPF_JEQ)
-            self._decide_null(state, left, null=op == isa.BPF_JNE)
-        elif packets and bits == 64:
-            self._compare_packet(state, other, insn, op, left, right)
-        elif op in (isa.BPF_JEQ, isa.BPF_JNE) and by_register and bits == 64 and left.null != right.null:
-            # Equal to an address that is not NULL: not NULL either.
-            maybe, sure = (left, right) if left.null else (right, left)
-            if sure.is_pointer and not sure.null and sure.kind != BTF and maybe.kind != BTF:
-                self._decide_null(other if op == isa.BPF_JEQ else state, maybe, null=False)
-        self.fork(other, target, Path(slot, taken=True))
-        self.path.append(Path(slot, taken=False))
-        self.slot = slot + 1
-        return True
-
-    def _refuse_leak(self, insn: Insn, op: int, left: Reg, right: Reg, *, by_register: bool) -> None:
-        if by_register and right.is_pointer:
-            raise RefusalError(f"R{insn.src} pointer comparison prohibited", register=insn.src)
-        null_check = left.null and op in (isa.BPF_JEQ, isa.BPF_JNE) and not by_register and insn.imm == 0
-        if left.is_pointer and not null_check:
-            raise RefusalError(f"R{insn.dst} pointer comparison prohibited", register=insn.dst)
-
-    @staticmethod
-    def _outcome(op: int, left: Reg, right: Reg, bits: int) -> bool | None:
-        if left.kind == SCALAR and right.kind == SCALAR:
-            return comparison.outcome(op, left, right, bits)
-        if left.kind == PACKET and right.kind == PACKET_END:
-            return _beyond(op, left)
-        if left.kind == PACKET_END and right.kind == PACKET:
-            return _beyond(comparison.FLIP[op], right) if op in comparison.FLIP else None
-        if left.is_pointer and right.is_zero and bits == 64 and op in (isa.BPF_JEQ, isa.BPF_JNE):
-            if left.null or left.kind in (BTF, PACKET_END):
-                return None
-            return op == isa.BPF_JNE
-        return None
-
-    def _refine(self, state: State, insn: Insn, op: int, left: Reg, right: Reg, bits: int) -> None:
-        a, b = left.copy(), right.copy()
-        if insn.opcode & isa.BPF_X and insn.src == insn.dst:
-            b = a
-        comparison.refine(op, a, b, bits)
-        a.sync()
-        b.sync()
-        regs = state.regs
-        regs[insn.dst] = a
-        if left.id:
-            _spread(state, left.id, a)
-        if insn.opcode & isa.BPF_X and insn.src != insn.dst:
-            regs[insn.src] = b
-            if right.id:
-                _spread(state, right.id, b)
-
-    def _decide_null(self, state: State, reg: Reg, *, null: bool) -> None:
-        which = reg.id
-        if null:
-            if reg.ref:
-                state.refs.pop(reg.ref, None)
-            state.replace_all(lambda r: r.null and r.id == which, lambda _: NULL)
-            return
-
-        def present(r: Reg) -> Reg:
-            new = r.copy()
-            new.null = False
-            if not (new.map is not None and self.lock_offset(new.map) is not None):
-                new.id = 0
-            if new.kind == MAP_VALUE and new.map is not None and new.map.type == uapi.BPF_MAP_TYPE_XSKMAP:
-                new.kind = SOCK
-            return new
-
-        state.replace_all(lambda r: r.null and r.id == which, present)
-
-    def _compare_packet(self, state: State, other: State, insn: Insn, op: int, left: Reg, right: Reg) -> None:
-        """``data + n > data_end`` and its kin tell how many bytes there are."""
-        if op not in (isa.BPF_JGT, isa.BPF_JLT, isa.BPF_JGE, isa.BPF_JLE):
-            return
-        number = insn.dst
-        if (
-            right.kind in (PACKET, PACKET_META)
-            and left.kind in (PACKET_END, PACKET)
-            and (left.kind == PACKET_END or right.kind == PACKET_META)
-        ):
-            left, right, op, number = right, left, comparison.FLIP[op], insn.src
-        if op in (isa.BPF_JGT, isa.BPF_JGE):
-            inside, outside, open_range = state, other, op == isa.BPF_JGE
-        else:
-            inside, outside, open_range = other, state, op == isa.BPF_JLT
-        _found_packet(inside, left, open_range=open_range)
-        if left.kind == PACKET:
-            reg = outside.regs[number].copy()
-            reg.size = AT_END if open_range else BEYOND_END
-            outside.regs[number] = reg
+        return branch(self, insn, op)
 
     # --- calls and returns --------------------------------------------------------------------------
 
     def _call(self, insn: Insn) -> bool:
         slot = self.slot
         if insn.src == isa.BPF_PSEUDO_CALL:
-            return self._call_function(self.flow.callees[slot])
+            return functions.enter(self, self.flow.callees[slot])
         if insn.src == isa.BPF_PSEUDO_KFUNC_CALL:
             if self.state.lock is not None:
                 raise RefusalError("function calls are not allowed while holding a lock")
@@ -672,129 +535,13 @@ class Verifier:
         made = calls.call(self, insn.imm)
         name = made.helper.name
         if made.function >= 0:
-            self._callback(name, made.function, arguments)
+            functions.call_back(self, name, made.function, arguments)
         if name == "tail_call" and self.state.refs:
             raise RefusalError("tail_call would lead to reference leak")
         if name == "tail_call":
             self.state.regs[0] = ANYTHING
         self.slot = slot + 1
         return True
-
-    def _call_function(self, target: int) -> bool:
-        state = self.state
-        self.calls_of.setdefault(state.frame.start, set()).add(target)
-        if state.lock is not None and self.flow.subprograms[target].is_global:
-            raise RefusalError("global function calls are not allowed while holding a lock")
-        if self.flow.subprograms[target].is_global:
-            for number in range(1, 6):
-                if state.regs[number].is_pointer and number <= 1:
-                    raise RefusalError("pointer arguments of global functions need BTF", register=number)
-                state.regs[number] = NOTHING
-            state.regs[0] = unknown()
-            self.slot += 1
-            return True
-        self._push(target, self.slot, "")
-        caller = state.frames[-2]
-        for number in range(1, 6):
-            state.regs[number] = caller.regs[number]
-            caller.regs[number] = NOTHING
-        caller.regs[0] = NOTHING
-        self.slot = target
-        return True
-
-    def _push(self, target: int, back: int, callback: str) -> Frame:
-        state = self.state
-        if len(state.frames) >= MAX_FRAMES:
-            raise RefusalError(f"the call stack of {len(state.frames)} frames is too deep")
-        frame = Frame(target, back, callback)
-        frame.regs[10] = _stack_pointer(len(state.frames))
-        state.frames.append(frame)
-        state.written.append(0)
-        return frame
-
-    def _callback(self, name: str, target: int, arguments: list[Reg]) -> None:
-        """Also look at what happens when the helper calls the function back."""
-        resume = self.state
-        self.calls_of.setdefault(resume.frame.start, set()).add(target)
-        self.state = resume.copy()
-        # The call is made again after each round: the caller's arguments must still be there.
-        self.state.frame.regs[1:6] = arguments[1:6]
-        frame = self._push(target, self.slot, name)
-        frame.regs[1:6] = _callback_arguments(self, name, arguments)
-        if isinstance(self.state.parent, Checkpoint):
-            self.state.parent.branches += 1
-        self.pending.append((self.state, target, self.path[:]))
-        self.state = resume
-
-    def _exit(self) -> bool:
-        state = self.state
-        result = self.read(0)
-        if len(state.frames) == 1:
-            return self._end(result)
-        frame = state.frames.pop()
-        state.written.pop()
-        if result.kind == STACK and result.frame >= len(state.frames):
-            raise RefusalError("cannot return stack pointer to the caller", register=0)
-        if frame.callback:
-            if result.kind != SCALAR or result.smin < 0 or result.smax > 1:
-                raise RefusalError(
-                    "At callback return the register R0 should have been in [0, 1]",
-                    hint="return 0 to go on, 1 to stop",
-                    register=0,
-                )
-            self.slot = frame.back
-            return True
-        state.regs[0] = result
-        self.slot = frame.back + 1
-        return True
-
-    def _end(self, result: Reg) -> bool:
-        state = self.state
-        if state.lock is not None:
-            raise RefusalError(
-                "BPF_EXIT instruction in main prog cannot be used inside bpf_spin_lock-ed region"
-            )
-        if state.refs:
-            ref, where = next(iter(state.refs.items()))
-            raise RefusalError(
-                f"Unreleased reference id={ref} alloc_insn={where}",
-                hint="every path must submit or discard (release) what it reserved",
-            )
-        if result.is_pointer and not self.privileged:
-            raise RefusalError("R0 leaks addr as return value", register=0)
-        low, high = _result_range(self.settings)
-        if low is not None and state.frame.start == 0:
-            if result.kind != SCALAR:
-                raise RefusalError("At program exit the register R0 is not a known value", register=0)
-            if result.smin < low or result.smax > high:
-                raise RefusalError(
-                    f"At program exit the register R0 has {result.describe()} "
-                    f"should have been in [{low}, {high}]",
-                    register=0,
-                )
-        return False
-
-    def _check_stack_depth(self) -> None:
-        """The frames of every chain of calls together must fit."""
-
-        def deepest(start: int, above: int, chain: tuple[int, ...]) -> None:
-            size = -(-max(self.depths.get(start, 0), 1) // 32) * 32
-            if above + size > isa.MAX_STACK:
-                raise RefusalError(
-                    f"combined stack size of {len(chain) + 1} calls is {above + size}. Too large",
-                    hint=f"all frames of a chain of calls share {isa.MAX_STACK} bytes",
-                )
-            if len(chain) >= MAX_FRAMES:
-                raise RefusalError(f"the call stack of {len(chain) + 1} frames is too deep")
-            for callee in self.calls_of.get(start, ()):
-                if callee in (*chain, start):
-                    raise RefusalError("recursive call")
-                deepest(callee, above + size, (*chain, start))
-
-        deepest(0, 0, ())
-        for start, sub in self.flow.subprograms.items():
-            if sub.is_global and start:
-                deepest(start, 0, ())
 
     def _find_loops(self) -> frozenset[int]:
         """Slots of the calls that run callbacks and iterators: their rounds are widened."""
@@ -814,89 +561,7 @@ class Verifier:
         return "" if insn is None else format_insn(insn)
 
 
-def _stack_pointer(depth: int) -> Reg:
-    reg = pointer(STACK)
-    reg.frame = depth
-    return reg
-
-
 def _widened(old: Reg, new: Reg) -> Reg:
     if old.kind == SCALAR and new.kind == SCALAR and not new.within(old):
         return ANYTHING
     return new
-
-
-def _spread(state: State, which: int, source: Reg) -> None:
-    """What was learnt of a number holds for its copies."""
-
-    def learnt(reg: Reg) -> Reg:
-        new = reg.copy()
-        new.copy_number(source)
-        return new
-
-    state.replace_all(lambda reg: reg.id == which and reg.kind == SCALAR and reg is not source, learnt)
-
-
-def _packet_pair(a: Reg, b: Reg) -> bool:
-    kinds = (a.kind, b.kind)
-    return kinds in ((PACKET, PACKET_END), (PACKET_END, PACKET)) or (PACKET_META in kinds and PACKET in kinds)
-
-
-def _beyond(op: int, packet: Reg) -> bool | None:
-    """What a comparison of a packet address with the packet's end gives, after an earlier one."""
-    if packet.size >= 0:
-        return None
-    if op in (isa.BPF_JLE, isa.BPF_JGT):
-        # pkt <= end, pkt > end
-        if packet.size == BEYOND_END:
-            return op == isa.BPF_JGT
-        return None
-    if op in (isa.BPF_JLT, isa.BPF_JGE):
-        # pkt < end, pkt >= end: at or beyond it in both cases
-        return op == isa.BPF_JGE
-    return None
-
-
-def _found_packet(state: State, reg: Reg, *, open_range: bool) -> None:
-    if reg.off < 0 or (reg.off == 0 and open_range):
-        return
-    if reg.umax > MAX_PACKET_OFFSET or reg.umax + reg.off > MAX_PACKET_OFFSET:
-        return
-    size = reg.off + open_range
-
-    def longer(other: Reg) -> Reg:
-        if other.size >= size:
-            return other
-        new = other.copy()
-        new.size = size
-        return new
-
-    state.replace_all(lambda r: r.kind == reg.kind and r.id == reg.id, longer)
-
-
-def _result_range(settings: Settings) -> tuple[int | None, int]:
-    """The values a program of a type may return: (low, high), low None for any."""
-    if settings.program_type == uapi.BPF_PROG_TYPE_TRACING:
-        if settings.attach_type in (uapi.BPF_TRACE_FENTRY, uapi.BPF_TRACE_FEXIT):
-            return 0, 0
-        if settings.attach_type == uapi.BPF_TRACE_ITER:
-            return 0, 1
-    if settings.program_type == uapi.BPF_PROG_TYPE_CGROUP_SKB:
-        return 0, 3 if settings.attach_type == uapi.BPF_CGROUP_INET_EGRESS else 1
-    return None, 0
-
-
-def _callback_arguments(v: Verifier, name: str, arguments: list[Reg]) -> list[Reg]:
-    """r1 to r5 of a function that a helper calls back."""
-    if name == "loop":
-        return [unknown(), arguments[3], NOTHING, NOTHING, NOTHING]
-    if name == "for_each_map_elem":
-        key, value = pointer(MAP_KEY), pointer(MAP_VALUE)
-        key.map = value.map = arguments[1].map
-        return [arguments[1], key, value, arguments[3], NOTHING]
-    if name == "find_vma":
-        vma = pointer(BTF)
-        vma.btf = v.kernel_types.named("vm_area_struct")
-        vma.flags = frozenset(("trusted",))
-        return [arguments[1], vma, arguments[4], NOTHING, NOTHING]
-    raise RefusalError(f"callbacks of {name} are not supported")

@@ -194,9 +194,9 @@ def check_initialised(
                 f"invalid read of a saved pointer at stack offset {index * 8}", register=number
             )
         if INVALID in part and not v.uninitialised_stack:
+            missing = index * 8 + first + part.index(INVALID) - low
             raise RefusalError(
-                f"invalid indirect read from stack R{number} off {low}+{index * 8 + part.index(INVALID) - low}"
-                f" size {size}",
+                f"invalid indirect read from stack R{number} off {low}+{missing} size {size}",
                 hint="it was not written on this path",
                 register=number,
             )

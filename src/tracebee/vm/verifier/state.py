@@ -169,6 +169,13 @@ def pointer(kind: str) -> Reg:
     return reg
 
 
+def stack_pointer(depth: int) -> Reg:
+    """r10 of the frame at a depth."""
+    reg = pointer(STACK)
+    reg.frame = depth
+    return reg
+
+
 def uninitialised() -> Reg:
     """A register nobody wrote."""
     reg = _blank(UNINIT)

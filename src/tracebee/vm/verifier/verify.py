@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import VerifierError
 from tracebee.vm.verifier.code import Code
-from tracebee.vm.verifier.machine import Path, Settings, Verifier
+from tracebee.vm.verifier.machine import Verifier
+from tracebee.vm.verifier.paths import Path, Settings
 from tracebee.vm.verifier.refusal import RefusalError
 from tracebee.vm.verifier.state import UNINIT
 
