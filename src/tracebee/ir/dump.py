@@ -11,7 +11,7 @@ from tracebee.source import NOWHERE
 if TYPE_CHECKING:
     from tracebee.ir.value import Function, Module, Value
 
-_COMMENT_COLUMN = 48
+_COMMENT_COLUMN = 47
 
 
 def dump_module(module: Module) -> str:
@@ -29,7 +29,7 @@ def dump_function(function: Function) -> str:
         for insn in block.insns:
             text = f"  {names.line(insn)}"
             if insn.span != NOWHERE:
-                text = f"{text:<{_COMMENT_COLUMN}}; {insn.span.line}:{insn.span.column}"
+                text = f"{text:<{_COMMENT_COLUMN}} ; {insn.span.line}:{insn.span.column}"
             lines.append(text)
     return "\n".join(lines) + "\n"
 
