@@ -19,7 +19,7 @@ PRINTED = [
 
 
 @pytest.mark.needs("btf")
-@pytest.mark.parametrize(("example", "printed"), zip(EXAMPLES, PRINTED, strict=True))
+@pytest.mark.parametrize(("example", "printed"), [*zip(EXAMPLES, PRINTED, strict=True)])
 def test_examples(example: str, printed: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(example, "example", "exec"), {})
     output = capsys.readouterr().out
