@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from tracebee.stacks.table import NO_STACK, StackTable, addresses
-from tracebee.stacks.text import fold, render
+from tracebee.stacks.text import render
 from tracebee.symbols.frame import Frame
 
 
@@ -82,7 +82,3 @@ def test_modes(mode: str, indent: int, user: bool, expected: str) -> None:
 
 def test_an_empty_stack_is_an_empty_line() -> None:
     assert render([], "", 8, user=False) == "\n"
-
-
-def test_folding() -> None:
-    assert fold(FRAMES) == "0;0x7f00;do_it"

@@ -29,7 +29,7 @@ OPTIONS = (
     Option(("-p",), "pid", "PID", "trace this process, and end with it"),
     Option(("-c",), "command", "COMMAND", "run this command, trace it, and end with it"),
     Option(("-l",), "list", "", "list probes; a pattern may follow"),
-    Option(("-f",), "format", "FORMAT", "output format: text or json"),
+    Option(("-f",), "format", "FORMAT", "output format: text or json; folded stacks, or svg (a flame graph)"),
     Option(("-o",), "output", "FILE", "write the output to a file"),
     Option(("-B",), "buffering", "MODE", "output buffering: line, full or none"),
     Option(("-v", "--verbose"), "verbose", "", "say more: the verifier's logs, listed probes' arguments"),

@@ -148,17 +148,32 @@ class _Tracing:
 
         names = LazyNames(demangled=bool(script.config.get("cpp_demangle", True)))
         out = self._output()
-        reporter = Reporter(
-            script,
-            engine.maps,
-            engine.stacks,
-            names,
-            out=out,
-            err=sys.stderr.buffer,
-            json=_choice(self.arguments, "format", ("text", "json")) == "json",
-            buffering=_choice(self.arguments, "buffering", ("line", "full", "none")),
-            quiet=self.quiet,
-        )
+        form = _choice(self.arguments, "format", ("text", "json", "folded", "svg"))
+        reporter: Reporter
+        if form in ("folded", "svg"):
+            from tracebee.report.stacks import StackReporter
+
+            reporter = StackReporter(
+                script,
+                engine.maps,
+                engine.stacks,
+                names,
+                out=out,
+                err=sys.stderr.buffer,
+                graph=form == "svg",
+            )
+        else:
+            reporter = Reporter(
+                script,
+                engine.maps,
+                engine.stacks,
+                names,
+                out=out,
+                err=sys.stderr.buffer,
+                json=form == "json",
+                buffering=_choice(self.arguments, "buffering", ("line", "full", "none")),
+                quiet=self.quiet,
+            )
         try:
             look = names.watcher(script)
             return run(engine, reporter, command=command, pid=self.pid, look=look, once=is_once(script))

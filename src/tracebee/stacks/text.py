@@ -45,8 +45,3 @@ def _raw(frame: Frame, _pad: str, _user: bool) -> str:
 
 
 _MODES: dict[str, Callable[[Frame, str, bool], str]] = {"bpftrace": _plain, "perf": _perf, "raw": _raw}
-
-
-def fold(frames: Iterable[Frame]) -> str:
-    """A stack in the form that flame graph programs read: outermost first, ``;`` between frames."""
-    return ";".join([f.name or hexadecimal(f.address) for f in frames][::-1])
