@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tracebee.ir.value import Function, Module
 
 
+# Bytes of a frame that objects leave to spilled values.
+_SPILL_ROOM = 128
+
+
 class Compiled(NamedTuple):
     """What :func:`compile_module` makes.
 
@@ -88,7 +92,7 @@ def _compile(
         after_pass("mem2reg", function)
     optimize(function, after_pass)
     # Room is left for spilled values, which are not known yet.
-    frame = place_objects(function, limit - 64)
+    frame = place_objects(function, limit - _SPILL_ROOM)
     if frame.scratch:
         add_scratch_lookup(function, frame, scratch_map, scratch_index)
     duplicate_returns(function)

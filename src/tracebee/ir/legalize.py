@@ -408,7 +408,7 @@ def _stored(pattern: int, width: int) -> int:
 
 
 def _drop_signs(function: Function) -> None:
-    """Load without sign extension what is only stored again, no wider."""
+    """Load without sign extension what is only stored again, no wider, or masked."""
     loads = [i for b in function.blocks for i in b.insns if i.op == "load" and i.aux[2]]
     if not loads:
         return
@@ -416,13 +416,20 @@ def _drop_signs(function: Function) -> None:
     for block in function.blocks:
         for insn in block.insns:
             for number, arg in enumerate(insn.args):
-                is_stored = insn.op == "store" and number == 1 and arg.op == "load"
-                if not is_stored or insn.aux[1] > arg.aux[1]:
+                if arg.op != "load" or not arg.aux[2]:
+                    continue
+                is_stored = insn.op == "store" and number == 1 and insn.aux[1] <= arg.aux[1]
+                if not is_stored and not _masks(insn, 8 * arg.aux[1]):
                     extended.add(arg)
     for load in loads:
         if load not in extended:
             offset, size, _, core = load.aux
             load.aux = (offset, size, False, core)
+
+
+def _masks(insn: Value, bits: int) -> bool:
+    """Whether an instruction looks at no more than so many low bits."""
+    return insn.op == "and" and insn.args[1].op == "const" and insn.args[1].aux >> bits == 0
 
 
 def _argument_steps(function: Function) -> set[Value]:

@@ -14,7 +14,7 @@ def duplicate_returns(function: Function) -> None:
     The block that stands right before the shared one falls into it and is left alone.
     """
     function.link()
-    _share_for_branches(function)
+    _share(function)
     blocks = function.blocks
     before = dict(zip(blocks[1:], blocks, strict=False))
     for block in blocks:
@@ -31,8 +31,8 @@ def duplicate_returns(function: Function) -> None:
     function.link()
 
 
-def _share_for_branches(function: Function) -> None:
-    """Branches to blocks that return one and the same value go to the last such block."""
+def _share(function: Function) -> None:
+    """What goes to blocks that return one and the same value goes to the last such block."""
     returns: dict[Value, Block] = {}
     for block in function.blocks[1:]:
         if len(block.insns) == 1 and block.insns[0].op == "ret":
@@ -45,7 +45,9 @@ def _share_for_branches(function: Function) -> None:
 
     for block in function.blocks:
         last = block.insns[-1]
-        if last.op == "br":
+        if last.op == "jump":
+            last.aux = shared(last.aux)
+        elif last.op == "br":
             then, else_ = (shared(b) for b in last.aux)
             last.aux = (then, else_)
             if then is else_:
