@@ -218,8 +218,10 @@ def read_mappings(pid: int) -> list[Mapping]:
                 path = words[5].rstrip("\n") if len(words) > 5 else ""
                 inode = int(words[4])
                 device = os.makedev(major, minor) if inode else 0
+                _, writes, executes, _ = words[1]
+                offset = int(words[2], 16)
                 found.append(
-                    Mapping(start, end, words[1][2] == "x", int(words[2], 16), (device, inode), path)
+                    Mapping(start, end, executes == "x", offset, (device, inode), path, writes == "w")
                 )
     except OSError as error:
         raise Gone from error
