@@ -11,11 +11,6 @@ if TYPE_CHECKING:
 
 _DEPTH = 6
 
-# Helpers that return 32 bits, zero-extended.
-_NARROW_HELPERS = frozenset(
-    ("get_prandom_u32", "get_smp_processor_id", "get_cgroup_classid", "get_route_realm", "get_hash_recalc")
-)
-
 
 def width(value: Value, depth: int = _DEPTH) -> int:
     """An upper bound, 0 to 64, of the number of the value's significant bits."""
@@ -54,7 +49,15 @@ def width(value: Value, depth: int = _DEPTH) -> int:
             return 16
         case "be32" | "le32" | "bswap32":
             return 32
-        case "helper" if aux in _NARROW_HELPERS:
-            return 32
+        case "helper":
+            return 32 if _is_narrow(aux) else 64
         case _:
             return 64
+
+
+def _is_narrow(helper: str) -> bool:
+    """Whether a helper returns 32 bits, which its caller sees zero-extended (kernel: BPF_CALL_x)."""
+    from tracebee.isa.helpers import BY_NAME
+
+    row = BY_NAME.get(helper)
+    return row is not None and row.result == "__u32"
