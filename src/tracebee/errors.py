@@ -62,6 +62,14 @@ class Diagnostic(TracebeeError):  # noqa: N818 - the compilers' word for it
         return head if self.hint is None else f"{head}\n  hint: {self.hint}"
 
 
+class MissingProbe(Diagnostic):
+    """An attach point is well formed, but nothing on this machine is called so.
+
+    It is apart from other findings because another attach point of its probe may do, and because
+    config ``missing_probes`` may let it pass.
+    """
+
+
 class SourceError(TracebeeError):
     """A script that cannot be compiled: one or more diagnostics against one source."""
 

@@ -7,11 +7,10 @@ import os
 
 import pytest
 
-from tracebee.errors import Diagnostic, UnsupportedError
+from tracebee.errors import Diagnostic, MissingProbe, UnsupportedError
 from tracebee.lang.ast import AttachPoint
 from tracebee.probes.kinds import KINDS, kind_of, module_of
 from tracebee.probes.machine import Machine
-from tracebee.probes.missing import MissingProbe
 from tracebee.probes.provider import Provider
 from tracebee.probes.regs import ARM64, X86_64, registers
 

@@ -56,7 +56,7 @@ def compile_text(
     settings |= from_environment(os.environ if environment is None else environment)
     settings |= {**(config or {}), **loaded.settings}
     provider = Provider(
-        machine, missing=str(settings["missing_probes"]), max_probes=int(settings["max_probes"])
+        machine, missing=settings.get("missing_probes"), max_probes=int(settings["max_probes"])
     )
     script = compile_script(
         loaded.source,

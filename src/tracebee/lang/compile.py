@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tracebee.errors import Diagnostic, SourceError
+from tracebee.errors import Diagnostic, MissingProbe, SourceError
 from tracebee.lang import analyse_expressions, ast, lower_statements
 from tracebee.lang.analyse import Analyser, signature_of
 from tracebee.lang.lower import Gen
@@ -43,7 +43,7 @@ def compile_script(
     :raises SourceError: with every error found. Warnings go to ``options.warn``.
     """
     unit = Unit(source)
-    work, names = _expand(source, program, provider)
+    work, names = _expand(source, program, provider, options.warn)
     analyser = Analyser(Records(btf, definitions), options)
     _declare_maps(analyser, program)
     analyser.run(work)
@@ -68,8 +68,17 @@ def compile_script(
     )
 
 
-def _expand(source: Source, program: ast.Program, provider: ProbeProvider) -> tuple[Work, list[str]]:
-    """The groups of every probe, and the probe names by cookie."""
+def _expand(
+    source: Source,
+    program: ast.Program,
+    provider: ProbeProvider,
+    warn: Callable[[Diagnostic], None] | None,
+) -> tuple[Work, list[str]]:
+    """The groups of every probe, and the probe names by cookie.
+
+    A probe that lists several attach points, as scripts do for a function that has had two names,
+    needs one that exists; the others are warned of.
+    """
     work: Work = []
     names: list[str] = []
     errors = [
@@ -79,19 +88,25 @@ def _expand(source: Source, program: ast.Program, provider: ProbeProvider) -> tu
     for probe in program.of(ast.Probe):
         used = frozenset(uses(probe))
         groups: list[ProbeGroup] = []
+        absent: list[Diagnostic] = []
         for point in probe.points:
             try:
                 found = provider.groups(point, first_cookie=len(names), uses=used)
             except Diagnostic as wrong:
                 if wrong.span == NOWHERE:
                     wrong.span = point.span
-                errors.append(wrong)
+                (absent if isinstance(wrong, MissingProbe) else errors).append(wrong)
                 continue
             groups.extend(found)
             for group in found:
                 for target in group.targets:
                     names.extend([""] * (target.cookie + 1 - len(names)))
                     names[target.cookie] = target.probe
+        if not groups:
+            errors += absent
+        elif warn is not None:
+            for finding in absent:
+                warn(Diagnostic(f"{finding.message}: skipped", finding.span, severity="warning"))
         work.append((probe, groups))
     _raise_errors(source, errors)
     return work, names

@@ -45,7 +45,7 @@ SETTINGS: dict[str, Setting] = {
     "max_probes": Setting("int", 1024, minimum=1),
     "max_strlen": Setting("int", 1024, minimum=1),
     "max_type_res_iterations": Setting("int", 0),
-    "missing_probes": Setting("str", "error", ("error", "warn", "ignore")),
+    "missing_probes": Setting("str", None, ("error", "warn", "ignore")),
     "on_stack_limit": Setting("int", 32),
     "perf_rb_pages": Setting("int", None, minimum=1),
     "print_maps_on_exit": Setting("bool", default=True),

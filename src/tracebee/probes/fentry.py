@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tracebee.btf import kinds as btf_kinds
-from tracebee.errors import Diagnostic, SymbolError, UnsupportedError
+from tracebee.errors import Diagnostic, MissingProbe, SymbolError, UnsupportedError
 from tracebee.kernel import kallsyms
 from tracebee.kernel.link import Link
 from tracebee.probes import kernel_functions
 from tracebee.probes.group import Group
 from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
-from tracebee.probes.missing import MissingProbe, missing
+from tracebee.probes.missing import missing
 from tracebee.probes.prototype import Slot, emit_slot, record, slot_named, slots
 from tracebee.uapi import BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT
 

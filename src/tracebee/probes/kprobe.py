@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from tracebee.errors import Diagnostic
+from tracebee.errors import Diagnostic, MissingProbe
 from tracebee.kernel import kallsyms
 from tracebee.kernel.link import Link
 from tracebee.kernel.perf import PerfEvent
@@ -17,7 +17,7 @@ from tracebee.probes import kernel_functions
 from tracebee.probes.group import CallGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
-from tracebee.probes.missing import MissingProbe, missing
+from tracebee.probes.missing import missing
 from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_KPROBE_MULTI
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ def attach(program: Any, targets: Sequence[Target], session: Any) -> Iterator[An
 
 def listing(machine: Machine, pattern: str) -> Iterator[str]:
     """Every function that can be probed."""
+    kind = "kretprobe" if pattern.startswith("kretprobe") else "kprobe"
     forbidden = kallsyms.kprobe_blacklist()
     for name in kernel_functions.traceable():
         if name not in forbidden:
-            yield f"kprobe:{name}"
+            yield f"{kind}:{name}"

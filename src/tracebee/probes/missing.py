@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.errors import Diagnostic
+from tracebee.errors import MissingProbe
 from tracebee.probes.machine import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-class MissingProbe(Diagnostic):
-    """An attach point is well formed, but nothing on this machine is called so.
-
-    It is apart from other findings because config ``missing_probes`` may let it pass.
-    """
 
 
 def missing(message: str, name: str, known: Iterable[str], otherwise: str | None = None) -> MissingProbe:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.errors import Diagnostic
+from tracebee.errors import Diagnostic, MissingProbe
 from tracebee.lang.script import Target
 from tracebee.probes.kinds import module_of
-from tracebee.probes.missing import MissingProbe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +20,12 @@ class Provider:
     """Expands attach points by the module of their kind and numbers what they match.
 
     :param machine: where to look.
-    :param missing: what becomes of a point that matches nothing: ``error``, ``warn``, ``ignore``.
+    :param missing: what becomes of a point that matches nothing: ``error``, ``warn``, ``ignore``, or
+        None to leave it to the caller.
     :param max_probes: how many targets a script may have altogether.
     """
 
-    def __init__(self, machine: Machine, *, missing: str = "error", max_probes: int = 1024) -> None:
+    def __init__(self, machine: Machine, *, missing: str | None = None, max_probes: int = 1024) -> None:
         self.machine = machine
         self.missing = missing
         self.max_probes = max_probes
@@ -34,14 +34,17 @@ class Provider:
     def groups(self, point: AttachPoint, *, first_cookie: int, uses: frozenset[str]) -> Sequence[Group]:
         """Groups of targets with cookies from ``first_cookie`` on, one number for each distinct name.
 
+        :raises MissingProbe: nothing matches, and that was left to the caller.
         :raises Diagnostic: unknown kind, malformed point, nothing matches, or too many do.
         """
         module = module_of(point.parts[0])
         try:
             groups: list[Group] = module.expand(point, self.machine, uses)
         except MissingProbe as missing:
-            if self.missing == "error":
+            if self.missing is None:
                 raise
+            if self.missing == "error":
+                raise Diagnostic(missing.message, hint=missing.hint) from None
             if self.missing == "warn":
                 self.machine.warn(missing.message)
             return []

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.elf import ElfFile, find_symbol
 from tracebee.elf.symbols import functions
-from tracebee.errors import DecodeError, Diagnostic
+from tracebee.errors import DecodeError, Diagnostic, MissingProbe
 from tracebee.probes.binary import find_binaries
 from tracebee.probes.group import CallGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
-from tracebee.probes.missing import MissingProbe, missing
+from tracebee.probes.missing import missing
 from tracebee.probes.user_attach import attach_user
 from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_UPROBE_MULTI
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tracebee.errors import Diagnostic
+from tracebee.errors import Diagnostic, MissingProbe
 from tracebee.kernel.perf import EVENT_ATTR, PERF_TYPE_BREAKPOINT, PerfEvent
 from tracebee.probes.group import RegsGroup
-from tracebee.probes.missing import MissingProbe
 from tracebee.probes.session import threads
 from tracebee.uapi import BPF_PROG_TYPE_PERF_EVENT
 
