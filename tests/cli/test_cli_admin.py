@@ -19,13 +19,17 @@ import pytest
 from tracebee import uapi
 from tracebee.btf import Btf
 from tracebee.cli.main import guarded
+from tracebee.elf.file import ElfFile
+from tracebee.elf.symbols import find_symbol
 from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.isa.asm import assemble
 from tracebee.isa.codec import encode
 from tracebee.kernel.link import Link
 from tracebee.kernel.map import Map
 from tracebee.kernel.mounts import open_detached
+from tracebee.kernel.perf import PerfEvent
 from tracebee.kernel.program import Program
+from tracebee.kernel.tracefs import event_id
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.model import MapDef
 
@@ -539,3 +543,31 @@ def test_event_pipe(kind: int, sizes: tuple[int, int, int], target: str, helper:
             assert pipe.wait() == 130
     assert record["data"][:8] == ["0x55"] + ["0x00"] * 7
     assert ("cpu" in record) == (kind == uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY)
+
+
+def test_perf(loaded: LoadedObject, ask: Ask) -> None:
+    counting = encode(assemble("r0 = 0\nexit"))
+    libc = next(
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libc.so" in line
+    )
+    with ElfFile(libc) as image:
+        function = find_symbol(image, "getpgid")
+        assert function is not None
+        offset = image.file_offset(function.addr)
+        assert offset is not None
+    with (
+        Program.load(counting, uapi.BPF_PROG_TYPE_TRACEPOINT) as on_tracepoint,
+        Program.load(counting, uapi.BPF_PROG_TYPE_KPROBE) as on_uprobe,
+        PerfEvent.tracepoint(event_id("sched", "sched_process_exit")) as tracepoint,
+        PerfEvent.uprobe(libc, offset, pid=os.getpid()) as uprobe,
+        Link.raw_tracepoint(loaded.programs["watch"], "sys_exit"),
+    ):
+        tracepoint.set_program(on_tracepoint.fd)
+        uprobe.set_program(on_uprobe.fd)
+        ours = [record for record in json.loads(ask("perf", "-j")) if record["pid"] == os.getpid()]
+        theirs = [record for record in bpftool_json("perf", "show") if record["pid"] == os.getpid()]
+        text = ask("perf").splitlines()
+    assert ours == theirs
+    assert [record["fd_type"] for record in ours] == ["tracepoint", "uprobe", "raw_tracepoint"]
+    assert any(line.endswith("tracepoint  sched_process_exit") for line in text)
+    assert any(f"uprobe  {libc}  offset {offset}" in line for line in text)

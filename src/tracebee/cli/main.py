@@ -17,6 +17,7 @@ COMMANDS = {
     "map": "map",
     "link": "link",
     "btf": "btf",
+    "perf": "perf",
     "pin": "pin",
     "feature": "feature",
     "vm": "vm",
