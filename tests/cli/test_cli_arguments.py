@@ -90,7 +90,7 @@ ERRORS = [
     (["-p", "1", "-c", "true", "-e", "BEGIN {}"], "ERROR: -p and -c exclude each other"),
     (["-c", "no_such_program", "-e", "BEGIN {}"], "ERROR: no program 'no_such_program' on PATH\n"),
     (["--engine", "magic", "-e", "BEGIN {}"], "ERROR: 'magic' is not an engine\n"),
-    (["-f", "xml", "-e", "BEGIN { exit() }"], "ERROR: 'xml' is not one of text, json\n"),
+    (["-f", "xml", "-e", "BEGIN { exit() }"], "ERROR: 'xml' is not one of text, json, folded, svg\n"),
     (["-o", "/no/such/dir/out", "-e", "BEGIN { exit() }"], "ERROR: /no/such/dir/out: No such file"),
     (
         ["-e", "kprobee:f { }"],
