@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import struct
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 
 from tracebee import uapi
 from tracebee.errors import KernelError, PrivilegeError, UnsupportedError, VerifierError
-from tracebee.kernel import attr, bpf, explain, privileges
+from tracebee.kernel import attr, barrier, bpf, explain, privileges
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.layout import Layout
 from tracebee.kernel.map import Map, kernel_name
 from tracebee.kernel.program import Program
-from tracebee.kernel.syscall import address, read_memory, stand_in, syscall, write_memory
+from tracebee.kernel.syscall import NUMBERS, address, read_memory, stand_in, syscall, write_memory
 from tracebee.obj.model import MapDef
 
 
@@ -241,3 +242,28 @@ def test_ids_end_at_enoent() -> None:
     with stand_in(kernel):
         assert list(bpf.ids(uapi.BPF_MAP_GET_NEXT_ID)) == [3, 9]
     assert [attr.ID.get(sent, "start_id") for _, sent in kernel.calls] == [0, 3, 9]
+
+
+def test_fence_of_machines_that_reorder_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+
+    class Lock:
+        def acquire(self) -> None:
+            taken.append("acquire")
+
+        def release(self) -> None:
+            taken.append("release")
+
+    monkeypatch.setattr(barrier, "MACHINE", "aarch64")
+    monkeypatch.setattr(_thread, "allocate_lock", Lock)
+    fence = barrier._make()
+    assert taken == ["acquire"]
+    fence()
+    # A release followed by an acquire, in this order, is what separates the loads.
+    assert taken == ["acquire", "release", "acquire"]
+
+
+def test_numbers_of_system_calls() -> None:
+    # The generic numbers are one for all newer calls; those of x86-64 are older than the rest.
+    for name, (x86, arm) in NUMBERS.items():
+        assert (x86 == arm) == (x86 >= 424), name
