@@ -87,7 +87,7 @@ class Map(Fd):
         """Create a map (``BPF_MAP_CREATE``).
 
         ``max_entries`` 0 becomes the number of possible CPUs for a perf event array, and for a ring
-        buffer 256 KiB to 16 MiB by the machine's memory; ``contents`` and ``values`` are the caller's.
+        buffer 256 KiB to 4 MiB by the machine's memory; ``contents`` and ``values`` are the caller's.
 
         :param btf: the object's types, needed when the definition has type ids.
         :param inner: a template for the elements of a map of maps.
@@ -391,9 +391,13 @@ def _zero() -> int:
 
 
 def _ring_size() -> int:
-    """A thousandth of the machine's memory, between 256 KiB and 16 MiB: what bpftrace takes."""
+    """A thousandth of the machine's memory, between 256 KiB and 4 MiB.
+
+    bpftrace takes up to 16 MiB; mapping the buffer (twice, so that no record wraps) makes all of it
+    resident in this process.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 24)
+    return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 22)
 
 
 _DEFAULT_ENTRIES: dict[int, Callable[[], int]] = {
