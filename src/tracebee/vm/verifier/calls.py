@@ -74,7 +74,7 @@ class Call:
         self.v = v
         self.helper = helper
         self.map: MapDef | None = None
-        self.map_value: Reg | None = None
+        self.key: Reg | None = None
         self.written: list[tuple[int, Reg, int]] = []  # memory the helper fills: register, pointer, bytes
         self.released = 0
         self.size = 0  # of what it allocates
@@ -142,6 +142,7 @@ class Call:
             self.map = reg.map
         elif base == "PTR_TO_MAP_KEY":
             self._fixed(number, reg, self._the_map().key_size, write=False, raw=False)
+            self.key = reg
         elif base == "PTR_TO_MAP_VALUE":
             raw = "MEM_UNINIT" in flags
             self._fixed(number, reg, self._the_map().value_size, write="MEM_WRITE" in flags, raw=raw)
@@ -388,12 +389,26 @@ def _result(v: Verifier, made: Call) -> Reg:
         found.flags = frozenset(("trusted",))
     else:
         raise RefusalError(f"results of kind {base} are not supported")
+    if base == "PTR_TO_MAP_VALUE" and _always_there(v, made):
+        v.liveness.decide(v.slot)
+        return found
     if "PTR_MAYBE_NULL" in flags:
         found.null = True
         found.id = found.ref or v.new_id()
     elif base == "PTR_TO_MAP_VALUE" and made.map is not None:
         found.id = 0
     return found
+
+
+def _always_there(v: Verifier, made: Call) -> bool:
+    """Whether a lookup is of a known element of an array, which is never missing."""
+    m, key = made.map, made.key
+    if made.helper.name != "map_lookup_elem" or m is None or key is None or key.kind != STACK:
+        return False
+    if m.type not in (uapi.BPF_MAP_TYPE_ARRAY, uapi.BPF_MAP_TYPE_PERCPU_ARRAY) or not key.is_const:
+        return False
+    value = stack.constant(v, key.frame, key.off + key.smin, 4)
+    return value is not None and value < m.max_entries
 
 
 def _integer(v: Verifier, made: Call) -> Reg:

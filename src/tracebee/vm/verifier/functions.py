@@ -121,7 +121,7 @@ def _end(v: Verifier, result: Reg) -> bool:
         )
     if result.is_pointer and not v.privileged:
         raise RefusalError("R0 leaks addr as return value", register=0)
-    low, high = _result_range(v.settings)
+    low, high = result_range(v.settings)
     if low is not None and state.frame.start == 0:
         if result.kind != SCALAR:
             raise RefusalError("At program exit the register R0 is not a known value", register=0)
@@ -157,7 +157,7 @@ def check_stack_depth(v: Verifier) -> None:
             deepest(start, 0, ())
 
 
-def _result_range(settings: Settings) -> tuple[int | None, int]:
+def result_range(settings: Settings) -> tuple[int | None, int]:
     """The values a program of a type may return: (low, high), low None for any."""
     if settings.program_type == uapi.BPF_PROG_TYPE_TRACING:
         if settings.attach_type in (uapi.BPF_TRACE_FENTRY, uapi.BPF_TRACE_FEXIT):

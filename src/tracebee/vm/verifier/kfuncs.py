@@ -85,7 +85,6 @@ def _found(v: Verifier) -> tuple[Frame, int, Reg]:
 
 
 def _num_next(v: Verifier) -> None:
-    v.widen(v.slot)
     frame, index, iterator = _found(v)
     if "active" not in iterator.flags:
         _scratch(v, NULL)

@@ -41,8 +41,10 @@ class Liveness:
     known by then.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, *, result_checked: bool) -> None:
+        """``result_checked``: whether the program type limits what the program returns."""
         self._flow = flow
+        self._result_checked = result_checked
         slots = flow.code.slots
         self.needs = [Needs()] * len(slots)
         self._decided: set[int] = set()
@@ -51,8 +53,17 @@ class Liveness:
         for slot, following in enumerate(flow.after):
             for other in following:
                 self._before[other].append(slot)
+        self._returns: dict[int, list[int]] = {}  # first slot of a function: slots it returns to
+        self._called_back: set[int] = set()
         for call, target in flow.callees.items():
             self._before[target].append(call)
+            insn = slots[call]
+            if insn is None or insn.is_wide:
+                self._called_back.add(target)
+                continue
+            self._returns.setdefault(target, []).append(call + 1)
+            exits = [x for x in range(len(slots)) if flow.owner[x] == target and _is_exit(slots[x])]
+            self._before[call + 1].extend(exits)
         self._spread([slot for slot, insn in enumerate(slots) if insn is not None])
 
     def decide(self, slot: int) -> None:
@@ -93,13 +104,25 @@ class Liveness:
         live, exact, saved = after
         op = insn.opcode & 0xF0
         if op == isa.BPF_EXIT:
-            return Needs(1, 1, 0)
+            return Needs(1, self._result_needed(slot), 0)
         if op in (isa.BPF_JA, isa.BPF_JCOND):
             return after
         if op == isa.BPF_CALL:
             return self._call(insn, slot, after)
         uses = 1 << insn.dst | (1 << insn.src if insn.opcode & isa.BPF_X else 0)
         return Needs(live | uses, exact | (uses if slot in self._decided else 0), saved)
+
+    def _result_needed(self, slot: int) -> int:
+        """Whether r0 must be exact at an exit, as a mask."""
+        start = self._flow.owner[slot]
+        if start == 0:
+            return int(self._result_checked)
+        if start in self._called_back:
+            return 1
+        exact = 0
+        for back in self._returns.get(start, ()):
+            exact |= self.needs[back].exact & 1
+        return exact
 
     def _call(self, insn: Insn, slot: int, after: Needs) -> Needs:
         live, exact, saved = after
@@ -110,6 +133,8 @@ class Liveness:
             checks = 0
             for number, kind in enumerate(helper.arg_kinds, 1):
                 checks |= 0 if kind in ("ANYTHING", "DONTCARE") else 1 << number
+            if slot in self._decided:  # a key on the stack told that there is a value
+                saved = ALL_SLOTS
             if "PTR_TO_FUNC" in helper.args:
                 checks, saved = reads, ALL_SLOTS
         elif slot in self._flow.callees:
@@ -118,6 +143,10 @@ class Liveness:
         else:
             saved = ALL_SLOTS
         return Needs(live & ~_CALLER_SAVED | reads, exact & ~_CALLER_SAVED | checks, saved)
+
+
+def _is_exit(insn: Insn | None) -> bool:
+    return insn is not None and insn.opcode == isa.BPF_JMP | isa.BPF_EXIT
 
 
 def _stack_pointers(flow: Flow) -> list[int]:

@@ -89,7 +89,7 @@ class Verifier:
         self.context: Context = found
         check_encoding(code.slots, privileged=settings.privileged)
         self.flow = Flow(code, privileged=settings.privileged)
-        self.liveness = Liveness(self.flow)
+        self.liveness = Liveness(self.flow, result_checked=functions.result_range(settings)[0] is not None)
         self.loop_points = self._find_loops()
         self.flow.joins |= self.loop_points
         self.kernel_types = kernel_types()
@@ -275,6 +275,8 @@ class Verifier:
                 f"BPF program is too large. Processed {self.processed} insn",
                 hint="a loop may not end for some value, or too many paths differ in what matters",
             )
+        if slot in self.loop_points:
+            self._widen(slot)
         if slot in self.flow.joins and self._seen(slot):
             return False
         klass = insn.opcode & 7
@@ -358,7 +360,7 @@ class Verifier:
                 return
             node = node.parent
 
-    def widen(self, slot: int) -> None:
+    def _widen(self, slot: int) -> None:
         """Forget numbers that changed since the last round of the loop at ``slot``."""
         previous = next(
             (n for n in reversed(self.explored.get(slot, [])) if n.branches and self._is_ancestor(n)), None
@@ -529,8 +531,6 @@ class Verifier:
             kernel_functions.call(self, self.code.kfuncs.get(slot, ""))
             self.slot = slot + 1
             return True
-        if slot in self.loop_points:
-            self.widen(slot)
         arguments = self.state.regs[:]
         made = calls.call(self, insn.imm)
         name = made.helper.name

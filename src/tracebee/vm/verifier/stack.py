@@ -230,3 +230,14 @@ def clobber(v: Verifier, number: int, reg: Reg, offset: int, size: int) -> None:
         frame.stack[index] = (None, kinds[:first] + MISC * (last - first) + kinds[last:])
         if first == 0 and last == 8 and reg.is_const:
             v.mark_written(reg.frame, 1 << -index - 1)
+
+
+def constant(v: Verifier, depth: int, low: int, size: int) -> int | None:
+    """The known number in ``size`` bytes of one slot, None when it is not known."""
+    saved, kinds = v.state.frames[depth].slot(low // 8)
+    byte = low % 8
+    if kinds[byte : byte + size] == ZERO * size:
+        return 0
+    if saved is None or saved.kind != SCALAR or not saved.is_const or byte or kinds.count(SPILL) != size:
+        return None
+    return saved.umin
