@@ -121,6 +121,7 @@ def test_symbols_by_name(tmp_path: Path) -> None:
     assert kallsyms.address_of("vfs", str(path)) is None
     assert kallsyms.address_of("open_it", str(path)) == 0xFFFFFFFFC0001000
     assert [s.address & 0xFFF for s in kallsyms.find("local", str(path))] == [0x040, 0x300]
+    assert kallsyms.Kallsyms(SYMBOLS).find("local") == kallsyms.find("local", str(path))
     assert kallsyms.find("open_it", str(path)) == [(0xFFFFFFFFC0001000, "T", "open_it", "first")]
 
 

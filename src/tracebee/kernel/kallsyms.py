@@ -38,9 +38,12 @@ def find(name: str, path: str = PATH) -> list[KernelSymbol]:
 
     :raises PrivilegeError: the kernel shows no addresses to this process.
     """
-    wanted = b" " + name.encode()
     with open(path, "rb", buffering=0) as file:
-        data = file.read()
+        return _named(file.read(), name)
+
+
+def _named(data: bytes, name: str) -> list[KernelSymbol]:
+    wanted = b" " + name.encode()
     found: list[KernelSymbol] = []
     at = data.find(wanted)
     while at >= 0:
@@ -102,6 +105,13 @@ class Kallsyms:
         core = self._resolve_core(address)
         best = max((s for s in (core, module) if s is not None), key=lambda s: s.address, default=None)
         return None if best is None else (best, address - best.address)
+
+    def find(self, name: str) -> list[KernelSymbol]:
+        """All symbols of a name.
+
+        :raises PrivilegeError: the kernel shows no addresses to this process.
+        """
+        return _named(self._data, name)
 
     def symbols(self) -> list[KernelSymbol]:
         """Everything, parsed: about a second for a large kernel."""

@@ -226,11 +226,9 @@ def _symbols() -> Kallsyms:
 
 
 def _call_namer(details: ProgramDetails) -> Callable[[Insn], str | None]:
-    from tracebee.kernel.kallsyms import address_of
-
     symbols = _symbols()
     try:
-        base = address_of("__bpf_call_base") or 0
+        base = next((symbol.address for symbol in symbols.find("__bpf_call_base")), 0)
     except PrivilegeError:
         base = 0  # calls keep their numbers
 
