@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import mmap
 import os
 import struct
 import threading
@@ -17,6 +19,7 @@ from tracebee import uapi
 from tracebee.isa.asm import assemble
 from tracebee.isa.helpers import BY_NAME
 from tracebee.obj.model import MapDef
+from tracebee.vm.environment import Environment as VmEnvironment
 from tracebee.vm.jit import Environment, NativeProgram, compile_program
 from tracebee.vm.maps import layout
 from tracebee.vm.maps.base import UserMap
@@ -155,8 +158,6 @@ def test_every_element_can_be_used_and_given_back() -> None:
 
 def test_a_key_is_read_no_further_than_its_size() -> None:
     # Of a key that ends where readable memory ends, a byte more would be a fault.
-    import mmap
-
     with Native(MapDef("m", uapi.BPF_MAP_TYPE_HASH, 5, 8, 4)) as native:
         (map_,) = native.maps
         libc = ctypes.CDLL(None)
@@ -355,3 +356,63 @@ def test_a_program_counts_in_a_map() -> None:
         with program(native, text, map_) as counting:
             counting.run(repeat=1000)
         assert map_.lookup(struct.pack("=I", 5)) == struct.pack("=Q", 1000)
+
+
+@given(
+    text=st.binary(max_size=700).map(lambda b: b.replace(b"\0", b"x")),
+    size=st.integers(0, 720),
+    shift=st.integers(0, 4095),
+)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_strings_are_read_as_the_environment_reads_them(text: bytes, size: int, shift: int) -> None:
+    source = bytearray(2 * 4096 + 1024)
+    source[shift : shift + len(text)] = text
+    address = ctypes.addressof(ctypes.c_char.from_buffer(source)) + shift
+    target = (ctypes.c_char * 800).from_buffer_copy(b"#" * 800)
+    expected = VmEnvironment().read_string(address, size) if size else b""
+    assert expected is not None
+    assert shared().call("probe_read_user_str", ctypes.addressof(target), size, address) == len(expected)
+    # What is behind the string stays: a key that was zeroed stays zeros there.
+    assert target.raw == expected.ljust(800, b"#")
+
+
+def test_a_string_that_runs_into_unreadable_memory() -> None:
+    with mmap.mmap(-1, 2 * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        cell = ctypes.c_char.from_buffer(memory)
+        start = ctypes.addressof(cell)
+        memory[: mmap.PAGESIZE] = b"x" * (mmap.PAGESIZE - 4) + b"end\0"
+        libc = ctypes.CDLL(None)
+        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        assert libc.mprotect(start + mmap.PAGESIZE, mmap.PAGESIZE, 0) == 0
+        target = ctypes.create_string_buffer(b"#" * 20, 20)
+        place = ctypes.addressof(target)
+        end = start + mmap.PAGESIZE
+        assert shared().call("probe_read_user_str", place, 20, end - 4) == 4
+        assert target.raw == b"end\0".ljust(20, b"#")
+        memory[mmap.PAGESIZE - 1] = ord("!")
+        assert shared().call("probe_read_user_str", place, 16, end - 4) == -14
+        assert target.raw == bytes(16) + b"####"
+        assert shared().call("probe_read_user_str", place, 4, end - 4) == 4
+        assert target.raw[:5] == b"end\0\0"
+        del cell
+
+
+@functools.cache
+def shared() -> Native:
+    """Helpers that need no maps, kept for all tests."""
+    return Native()
+
+
+@pytest.mark.parametrize("size", [1, 4, 16, 40])
+def test_the_threads_name(size: int) -> None:
+    buffer = ctypes.create_string_buffer(b"#" * 50, 50)
+    assert shared().call("get_current_comm", ctypes.addressof(buffer), size) == 0
+    assert buffer.raw == VmEnvironment().comm()[: size - 1].ljust(size, b"\0").ljust(50, b"#")
+
+
+@given(st.binary(max_size=6), st.integers(0, 8), st.binary(max_size=6))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_string_order(left: bytes, size: int, right: bytes) -> None:
+    a, b = left.split(b"\0")[0][:size].ljust(size, b"\0"), right.split(b"\0")[0][:size].ljust(size, b"\0")
+    expected = next((x - y for x, y in zip(a, b, strict=True) if x != y), 0)
+    assert shared().call("strncmp", left.ljust(9, b"\0"), size, right + b"\0") == expected

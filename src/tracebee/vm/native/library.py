@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _EOPNOTSUPP = 95
 _C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 5)
 # The ring buffer's text has the page size of x86-64, and of most arm64 kernels, in it.
-_TEXTS = ("maps.s", "process.s", *(("ringbuf.s",) if mmap.PAGESIZE == 4096 else ()))
+_TEXTS = ("maps.s", "process.s", "strings.s", *(("ringbuf.s",) if mmap.PAGESIZE == 4096 else ()))
 
 
 class NativeFunctions:
