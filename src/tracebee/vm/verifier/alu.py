@@ -68,8 +68,7 @@ def alu(v: Verifier, insn: Insn) -> None:
         if reg.is_pointer:
             regs[insn.dst] = ANYTHING
             return
-        new = reg.copy()
-        new.id = 0
+        new = reg.unlinked()
         always = insn.opcode & 7 == isa.BPF_ALU64  # bswap; else to the named order
         big = bool(insn.opcode & isa.BPF_X)
         arithmetic.swap_bytes(new, insn.imm, swap=always or big == (v.order == "little"))
@@ -81,8 +80,7 @@ def alu(v: Verifier, insn: Insn) -> None:
                 raise RefusalError(f"R{insn.dst} pointer arithmetic prohibited", register=insn.dst)
             regs[insn.dst] = ANYTHING
             return
-        new = reg.copy()
-        new.id = 0
+        new = reg.unlinked()
         arithmetic.apply(op, new, new, bits)
         regs[insn.dst] = new
     elif op == isa.BPF_MOV:
@@ -109,8 +107,7 @@ def _move(v: Verifier, insn: Insn, bits: int) -> None:
         regs[insn.dst] = new
         return
     if insn.off:
-        new = src.copy()
-        new.id = 0
+        new = src.unlinked()
         new.sign_extend(insn.off // 8, to32=bits == 32)
         regs[insn.dst] = new
         return
@@ -123,8 +120,7 @@ def _move(v: Verifier, insn: Insn, bits: int) -> None:
 
 def merge_32(src: Reg) -> Reg:
     """The low half of a number, as a register of its own."""
-    new = src.copy()
-    new.id = 0
+    new = src.unlinked()
     new.zero_extend32()
     return new
 
@@ -149,9 +145,12 @@ def _operate(v: Verifier, insn: Insn, op: int, bits: int) -> None:
         if op in _SHIFTS and not 0 <= insn.imm < bits:
             raise RefusalError(f"invalid shift {insn.imm}")
     if dst.kind == SCALAR and src.kind == SCALAR:
-        new = dst.copy()
-        new.id = 0
+        new = dst.unlinked()
         arithmetic.apply(op, new, src, bits)
+        step = src.smin if op == isa.BPF_ADD else -src.smin
+        linked = bits == 64 and op in (isa.BPF_ADD, isa.BPF_SUB) and src.is_const and dst.id and not dst.off
+        if linked and v.privileged and -(1 << 31) <= step < 1 << 31:
+            new.id, new.off = dst.id, step  # still known by what is learnt of the others
         regs[insn.dst] = new
         return
     if dst.is_pointer and src.is_pointer:

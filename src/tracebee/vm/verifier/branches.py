@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.isa import insn as isa
-from tracebee.vm.verifier import comparison
+from tracebee.vm.verifier import arithmetic, comparison
 from tracebee.vm.verifier.paths import Path
 from tracebee.vm.verifier.refusal import RefusalError
 from tracebee.vm.verifier.state import (
@@ -159,11 +159,13 @@ def _compare_packet(state: State, other: State, insn: Insn, op: int, left: Reg, 
 
 
 def _spread(state: State, which: int, source: Reg) -> None:
-    """What was learnt of a number holds for its copies."""
+    """What was learnt of a number holds for its copies, and for those that are a constant more."""
 
     def learnt(reg: Reg) -> Reg:
         new = reg.copy()
         new.copy_number(source)
+        if reg.off != source.off:
+            arithmetic.apply(isa.BPF_ADD, new, known(reg.off - source.off), 64)
         return new
 
     state.replace_all(lambda reg: reg.id == which and reg.kind == SCALAR and reg is not source, learnt)

@@ -384,13 +384,11 @@ class Verifier:
         found = memory.access(self, insn.src, base, insn.off, size)
         signed = insn.opcode & 0xE0 == isa.BPF_MEMSX
         if found.kind == SCALAR and size < 8:
-            found = found.copy()
+            changes = signed or found.umax >> size * 8
+            found = found.unlinked() if changes else found.copy()
             if signed:
-                found.id = 0
                 found.sign_extend(size)
             else:
-                if found.umax >> size * 8:
-                    found.id = 0
                 found.truncate(size)
         self.state.regs[insn.dst] = found
 
@@ -438,8 +436,7 @@ class Verifier:
         memory.access(self, insn.dst, base, insn.off, size, write=True, strict=True)
         if fetches:
             if found.kind == SCALAR:
-                found = found.copy()
-                found.id = 0
+                found = found.unlinked()
                 if size < 8:
                     found.truncate(size)
             self.state.regs[0 if insn.imm == isa.BPF_CMPXCHG else insn.src] = found

@@ -174,7 +174,7 @@ def _safe(old: Reg, new: Reg, ids: _Ids, shared: set[int], exact: int) -> bool:
     if kind == SCALAR:
         if not exact:
             return True
-        if old.id and old.id in shared and not ids.same(old.id, new.id):
+        if old.id and old.id in shared and (old.off != new.off or not ids.same(old.id, new.id)):
             return False
         return new.within(old)
     if kind in (MAP_VALUE, MAP_KEY, MEM):

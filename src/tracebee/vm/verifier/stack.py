@@ -95,11 +95,7 @@ def _read(v: Verifier, frame: Frame, depth: int, low: int, size: int) -> Reg:
 
 
 def _without_id(reg: Reg) -> Reg:
-    if not reg.id:
-        return reg
-    new = reg.copy()
-    new.id = 0
-    return new
+    return reg.unlinked() if reg.id else reg
 
 
 def _readable(v: Verifier, low: int, size: int, part: str) -> None:
@@ -138,8 +134,7 @@ def _write(v: Verifier, frame: Frame, depth: int, low: int, size: int, value: Re
 
 
 def _narrowed(value: Reg, size: int) -> Reg:
-    new = value.copy()
-    new.id = 0
+    new = value.unlinked()
     new.truncate(size)
     return new
 

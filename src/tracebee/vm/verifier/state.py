@@ -41,7 +41,8 @@ INVALID, MISC, ZERO, SPILL = "I", "M", "Z", "S"
 class Reg(Number):
     """An abstract register. The Number is its value, or the variable part of a pointer's offset.
 
-    :ivar off: fixed part of a pointer's offset.
+    :ivar off: fixed part of a pointer's offset; of a number with an ``id``, what it is more than the
+        others of that id (all are one number plus their ``off``).
     :ivar id: equal for registers known to hold the same value or to come from one null check or
         packet base; 0 for none.
     :ivar ref: the reference that must be released, or 0.
@@ -71,6 +72,12 @@ class Reg(Number):
         new.kind, new.off, new.id, new.ref = self.kind, self.off, self.id, self.ref
         new.map, new.size, new.null = self.map, self.size, self.null
         new.btf, new.frame, new.flags = self.btf, self.frame, self.flags
+        return new
+
+    def unlinked(self) -> Reg:
+        """A copy of a number that other registers no longer tell about."""
+        new = self.copy()
+        new.id = new.off = 0
         return new
 
     @property
