@@ -77,7 +77,7 @@ class Verifier:
         self.settings = settings
         self.program_type = settings.program_type
         self.privileged = settings.privileged
-        self.uninitialised_stack = settings.privileged
+        self.uninitialised_stack = settings.privileged and settings.uninitialised_stack
         self.strict_alignment = settings.strict_alignment
         self.sleepable = settings.sleepable
         self.gpl = settings.license in _GPL

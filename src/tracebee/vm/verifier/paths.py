@@ -20,6 +20,7 @@ class Settings(NamedTuple):
     license: str = "GPL"
     sleepable: bool = False
     privileged: bool = True
+    uninitialised_stack: bool = True  # whether the privileged may read stack bytes nobody wrote
     strict_alignment: bool = False
     limit: int = 1_000_000
     cpus: int = 8192

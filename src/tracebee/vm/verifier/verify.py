@@ -104,6 +104,7 @@ def verify(
     btf: Btf | None = None,
     locks: Mapping[str, int] | None = None,
     privileged: bool = True,
+    uninitialised_stack: bool = True,
     limit: int = 1_000_000,
     cpus: int = 8192,
     machine: str = "x86_64",
@@ -114,6 +115,8 @@ def verify(
     :param locks: byte offset of the spin lock in the values of maps that have one, by map name.
     :param privileged: with CAP_BPF and CAP_PERFMON; else pointers may not leak, loops not exist, and
         4,096 instructions are the most.
+    :param uninitialised_stack: whether the privileged may read stack bytes that were not written, as
+        they may in the kernel, which clears none.
     :param limit: instructions looked at before giving up.
     :param cpus: number of possible CPUs of the machine it will run on.
     :raises SymbolError: the object lacks the program or something that it names.
@@ -127,6 +130,7 @@ def verify(
         license=obj.license,
         sleepable=bool(definition.flags & 0x10),
         privileged=privileged,
+        uninitialised_stack=uninitialised_stack,
         limit=limit,
         cpus=cpus,
         machine=machine,
@@ -146,6 +150,7 @@ def verify_insns(
     license_name: str = "GPL",
     locks: Mapping[str, int] | None = None,
     privileged: bool = True,
+    uninitialised_stack: bool = True,
     limit: int = 1_000_000,
     cpus: int = 8192,
 ) -> Verdict:
@@ -160,6 +165,7 @@ def verify_insns(
         attach_type=attach_type,
         license=license_name,
         privileged=privileged,
+        uninitialised_stack=uninitialised_stack,
         limit=limit,
         cpus=cpus,
     )
