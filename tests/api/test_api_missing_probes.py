@@ -45,3 +45,16 @@ def test_strict() -> None:
 def test_lax(setting: str, warnings: int) -> None:
     _, said = compiled(f'config = {{ missing_probes = "{setting}" }} {TWO_NAMES}')
     assert len(said) == warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the script has no probe"),
+        ("// a comment\nstruct s { int a; }", "the script has no probe"),
+        (f'config = {{ missing_probes = "ignore" }} {NONE}', "none of the script's probes exists here"),
+    ],
+)
+def test_nothing_to_run(text: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        compiled(text)

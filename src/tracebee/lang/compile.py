@@ -108,6 +108,10 @@ def _expand(
             for finding in absent:
                 warn(Diagnostic(f"{finding.message}: skipped", finding.span, severity="warning"))
         work.append((probe, groups))
+    if not errors and not any(groups for _, groups in work):
+        # The kernel's own words for a program-less script would be about type information.
+        none = "none of the script's probes exists here" if work else "the script has no probe"
+        errors.append(Diagnostic(none, hint="write PROBE { ... }, for example BEGIN { print(1) }"))
     _raise_errors(source, errors)
     return work, names
 

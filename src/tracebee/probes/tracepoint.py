@@ -190,10 +190,23 @@ def _events(system: str, event: str, machine: Machine) -> list[tuple[str, str]]:
 def _not_found(system: str, event: str, machine: Machine) -> Diagnostic:
     known = machine.events
     events = [] if is_wild(system) else known.events(system)
+    if machine.user and not is_wild(system) and event not in events:
+        return missing(
+            f"the user engine has no tracepoint '{system}:{event}'",
+            event,
+            events,
+            f"it has {', '.join(_of_the_user_engine(known))}; the kernel's others need root",
+        )
     if not events:
         what = f"no tracepoint subsystem is called '{system}'"
         return missing(what, system, known.categories(), _LIST)
     return missing(f"no tracepoint matches '{system}:{event}'", event, events, _LIST)
+
+
+def _of_the_user_engine(known: Any) -> list[str]:
+    """Its tracepoints by name, those of system calls by pattern."""
+    few = [c for c in known.categories() if c != "syscalls"]
+    return ["syscalls:*", *(f"{category}:{event}" for category in few for event in known.events(category))]
 
 
 def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:
