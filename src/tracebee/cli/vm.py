@@ -21,6 +21,8 @@ usage: tracebee vm run [OPTIONS] FILE      run a program and print r0
        tracebee vm filter [-d] DDD [CAPTURE [-w NEW]]
                                            a classic filter (tcpdump -ddd): show it and its
                                            translation (-d), or choose packets of a pcap file
+       tracebee vm verify [OPTIONS] FILE|-e 'SCRIPT'
+                                           whether the kernel would load it, and why not
        tracebee vm plugin ...              the conformance suite's plugin protocol
 
 FILE is a BPF ELF object, or assembler text (.asm, .bpf-asm; - for standard input).
@@ -86,6 +88,10 @@ def run(argv: list[str]) -> int:
         from tracebee.vm.plugin import main
 
         return main(rest)
+    if command == "verify":
+        from tracebee.cli.vm_verify import run as verify
+
+        return verify(rest)
     commands: dict[str, Callable[[_Options], int]] = {
         "run": _run,
         "step": _step,

@@ -10,10 +10,10 @@ from tracebee.isa.opcodes import find
 from tracebee.vm.verifier.refusal import RefusalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tracebee.isa.insn import Insn
-    from tracebee.obj.model import Function, LineInfo, MapDef, Object
+    from tracebee.obj.model import Function, LineInfo, MapDef, Object, Reloc
 
 MAX_INSNS = 1_000_000
 
@@ -70,8 +70,10 @@ class Code:
         return code
 
     @classmethod
-    def of_object(cls, obj: Object, name: str) -> Code:
-        """A program of an object with the functions it reaches; CO-RE values as they stand.
+    def of_object(cls, obj: Object, name: str, core: Callable[[Insn, Reloc], Insn] | None = None) -> Code:
+        """A program of an object with the functions it reaches.
+
+        :param core: puts CO-RE values into instructions; without it they stay as they are.
 
         :raises SymbolError: no such program, or it names a map or function that is not there.
         """
@@ -97,6 +99,10 @@ class Code:
         base = 0
         for function in order:
             for reloc in function.relocs:
+                at = slots[base + reloc.at]
+                before = code.slots[at]
+                if reloc.core is not None and core is not None and before is not None:
+                    code.slots[at] = core(before, reloc)
                 code._take(slots[base + reloc.at], reloc.kind, reloc.symbol, reloc.addend, starts, maps)
             for line in function.lines:
                 code.lines[slots[base + line.at]] = line

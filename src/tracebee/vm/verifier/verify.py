@@ -19,11 +19,11 @@ from tracebee.vm.verifier.refusal import RefusalError
 from tracebee.vm.verifier.state import UNINIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tracebee.btf.reader import Btf
     from tracebee.isa.insn import Insn
-    from tracebee.obj.model import LineInfo, MapDef, Object
+    from tracebee.obj.model import LineInfo, MapDef, Object, Reloc
 
 _EACCES = 13
 
@@ -103,14 +103,16 @@ def verify(
     *,
     btf: Btf | None = None,
     locks: Mapping[str, int] | None = None,
+    core: Callable[[Insn, Reloc], Insn] | None = None,
     privileged: bool = True,
     uninitialised_stack: bool = True,
     limit: int = 1_000_000,
     cpus: int = 8192,
     machine: str = "x86_64",
 ) -> Verdict:
-    """Verify a program of an object; its CO-RE values are taken as they stand.
+    """Verify a program of an object.
 
+    :param core: puts CO-RE values into instructions; without it they are taken as they stand.
     :param btf: the kernel's types, for programs that follow kernel pointers.
     :param locks: byte offset of the spin lock in the values of maps that have one, by map name.
     :param privileged: with CAP_BPF and CAP_PERFMON; else pointers may not leak, loops not exist, and
@@ -122,7 +124,7 @@ def verify(
     :raises SymbolError: the object lacks the program or something that it names.
     """
     definition = next((p for p in obj.programs if p.name == program), None)
-    code = Code.of_object(obj, program)
+    code = Code.of_object(obj, program, core)
     assert definition is not None
     settings = Settings(
         program_type=definition.type,
