@@ -31,8 +31,35 @@ PER_CPU = frozenset(
     )
 )
 
-_ENOENT, _E2BIG, _ENOSPC, _EINVAL, _ENOTSUPP, _EFAULT = -2, -7, -28, -22, -524, -14
+_FD_VALUES = frozenset(
+    (
+        uapi.BPF_MAP_TYPE_PROG_ARRAY,
+        uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+        uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        uapi.BPF_MAP_TYPE_HASH_OF_MAPS,
+        uapi.BPF_MAP_TYPE_CGROUP_ARRAY,
+    )
+)
+_ARRAYS = frozenset((uapi.BPF_MAP_TYPE_ARRAY, uapi.BPF_MAP_TYPE_PERCPU_ARRAY))
+
+_ENOENT, _EINVAL, _ENOSPC, _ENOTSUPP = -2, -22, -28, -524
 _BATCH = 4096  # elements a batch call asks for at first
+
+
+def _ring_size() -> int:
+    """A thousandth of the machine's memory, between 256 KiB and 4 MiB.
+
+    bpftrace takes up to 16 MiB; mapping the buffer (twice, so that no record wraps) makes all of it
+    resident in this process.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 22)
+
+
+_DEFAULT_ENTRIES: dict[int, Callable[[], int]] = {
+    uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY: cpus.possible_count,
+    uapi.BPF_MAP_TYPE_RINGBUF: _ring_size,
+}
 
 
 class Map(Fd):
@@ -93,7 +120,9 @@ class Map(Fd):
         :param inner: a template for the elements of a map of maps.
         :raises KernelError, PrivilegeError: the kernel refuses.
         """
-        entries = definition.max_entries or _DEFAULT_ENTRIES.get(definition.type, _zero)()
+        entries = definition.max_entries
+        if not entries and definition.type in _DEFAULT_ENTRIES:
+            entries = _DEFAULT_ENTRIES[definition.type]()
         flags = definition.flags
         values: dict[str, int | bytes] = {
             "map_type": definition.type,
@@ -372,38 +401,6 @@ class Map(Fd):
                 return pairs
             first = False
             cursors = cursors[1], cursors[0]
-
-
-_FD_VALUES = frozenset(
-    (
-        uapi.BPF_MAP_TYPE_PROG_ARRAY,
-        uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-        uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-        uapi.BPF_MAP_TYPE_HASH_OF_MAPS,
-        uapi.BPF_MAP_TYPE_CGROUP_ARRAY,
-    )
-)
-_ARRAYS = frozenset((uapi.BPF_MAP_TYPE_ARRAY, uapi.BPF_MAP_TYPE_PERCPU_ARRAY))
-
-
-def _zero() -> int:
-    return 0
-
-
-def _ring_size() -> int:
-    """A thousandth of the machine's memory, between 256 KiB and 4 MiB.
-
-    bpftrace takes up to 16 MiB; mapping the buffer (twice, so that no record wraps) makes all of it
-    resident in this process.
-    """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 22)
-
-
-_DEFAULT_ENTRIES: dict[int, Callable[[], int]] = {
-    uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY: cpus.possible_count,
-    uapi.BPF_MAP_TYPE_RINGBUF: _ring_size,
-}
 
 
 def kernel_name(name: str) -> bytes:
