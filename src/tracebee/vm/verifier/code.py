@@ -51,6 +51,7 @@ class Code:
         self.maps: dict[int, MapUse] = {}
         self.kfuncs: dict[int, str] = {}
         self.symbols: dict[int, str] = {}
+        self.weak: set[int] = set()  # slots of symbols that may be missing: they are 0 then
         self.lines: dict[int, LineInfo] = {}
         self.names: dict[int, str] = {0: "main"}
         self.globals: frozenset[int] = frozenset()
@@ -103,7 +104,9 @@ class Code:
                 before = code.slots[at]
                 if reloc.core is not None and core is not None and before is not None:
                     code.slots[at] = core(before, reloc)
-                code._take(slots[base + reloc.at], reloc.kind, reloc.symbol, reloc.addend, starts, maps)
+                code._take(
+                    slots[base + reloc.at], reloc.kind, reloc.symbol, reloc.addend, reloc.weak, starts, maps
+                )
             for line in function.lines:
                 code.lines[slots[base + line.at]] = line
             base += len(function.insns)
@@ -117,6 +120,7 @@ class Code:
         kind: str,
         symbol: str,
         addend: int,
+        weak: bool,
         starts: Mapping[str, int],
         maps: Mapping[str, MapDef],
     ) -> None:
@@ -138,6 +142,8 @@ class Code:
             self.slots[slot] = insn._replace(src=isa.BPF_PSEUDO_KFUNC_CALL)
         elif kind == "ksym":
             self.symbols[slot] = symbol
+            if weak:
+                self.weak.add(slot)
 
     def line_of(self, slot: int) -> LineInfo | None:
         """The source line of a slot: that of the nearest slot before it that has one."""

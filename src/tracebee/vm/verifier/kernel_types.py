@@ -25,10 +25,15 @@ class KernelTypes:
     def __init__(self, btf: Btf | None, attach_type: int, target: str) -> None:
         self.btf = btf
         self.params: list[int] | None = None
+        self.may_be_null = False
         if btf is None or not target:
             return
         try:
-            if attach_type == uapi.BPF_TRACE_RAW_TP:
+            if attach_type == uapi.BPF_TRACE_ITER:
+                # What is iterated over is NULL in the last call; ``meta``, the first field, never is.
+                self.params = [m.type_id for m in btf.iterator(target).members]
+                self.may_be_null = True
+            elif attach_type == uapi.BPF_TRACE_RAW_TP:
                 self.params = [p.type_id for p in btf.raw_tracepoint(target).params]
             else:
                 prototype = btf.function(target)
@@ -58,6 +63,7 @@ class KernelTypes:
         found = pointer(BTF)
         found.btf = target
         found.flags = frozenset(("trusted",))
+        found.null = self.may_be_null and number > 0
         return found
 
     def _pointee(self, type_id: int) -> int | None:
@@ -106,6 +112,10 @@ class KernelTypes:
             elif start == offset:
                 return self._pointee(member.type_id)
         return None
+
+    def exists(self, name: str) -> bool:
+        """Whether the kernel has a function or variable of a name; True when nothing says so."""
+        return self.btf is None or bool(self.btf.find_all(name))
 
     def named(self, name: str) -> int:
         """BTF id of a struct, 0 when it is not known."""

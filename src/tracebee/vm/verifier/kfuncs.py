@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tracebee.vm.verifier.refusal import RefusalError
 from tracebee.vm.verifier.state import (
     ANYTHING,
+    BTF,
     MEM,
     NOTHING,
     NULL,
@@ -22,6 +23,8 @@ from tracebee.vm.verifier.state import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.vm.verifier.machine import Verifier
 
 _ITERATOR = "iterator"
@@ -111,7 +114,64 @@ def _num_destroy(v: Verifier) -> None:
     _scratch(v, NOTHING)
 
 
-_FUNCTIONS = {
+def _acquired(v: Verifier, struct: str) -> Reg:
+    """A kernel pointer that must be released, or NULL."""
+    found = pointer(BTF)
+    found.btf = v.kernel_types.named(struct)
+    found.flags = frozenset(("trusted",))
+    found.null = True
+    found.ref = found.id = v.acquire()
+    return found
+
+
+def _trusted(v: Verifier, struct: str) -> Reg:
+    """r1, which must be a pointer to a kernel struct that is known to live."""
+    reg = v.read(1)
+    if reg.kind != BTF or reg.null or v.kernel_types.name(reg.btf) != struct or reg.off:
+        raise RefusalError(f"arg#0 expected pointer to struct {struct}", register=1)
+    if "untrusted" in reg.flags:
+        raise RefusalError(
+            "R1 must be referenced or trusted", hint="it was read through another pointer", register=1
+        )
+    return reg
+
+
+def _acquire(struct: str) -> Callable[[Verifier], None]:
+    def check(v: Verifier) -> None:
+        _trusted(v, struct)
+        _scratch(v, _acquired(v, struct))
+
+    return check
+
+
+def _release(struct: str) -> Callable[[Verifier], None]:
+    def check(v: Verifier) -> None:
+        reg = _trusted(v, struct)
+        if not reg.ref:
+            raise RefusalError("release kernel function expects refcounted PTR_TO_BTF_ID", register=1)
+        v.release(reg.ref)
+        _scratch(v, NOTHING)
+
+    return check
+
+
+def _by_number(struct: str) -> Callable[[Verifier], None]:
+    def check(v: Verifier) -> None:
+        if v.read(1).kind != SCALAR:
+            raise RefusalError("R1 is not a scalar", register=1)
+        _scratch(v, _acquired(v, struct))
+
+    return check
+
+
+_FUNCTIONS: dict[str, Callable[[Verifier], None]] = {
+    "bpf_task_acquire": _acquire("task_struct"),
+    "bpf_task_release": _release("task_struct"),
+    "bpf_task_from_pid": _by_number("task_struct"),
+    "bpf_task_from_vpid": _by_number("task_struct"),
+    "bpf_cgroup_acquire": _acquire("cgroup"),
+    "bpf_cgroup_release": _release("cgroup"),
+    "bpf_cgroup_from_id": _by_number("cgroup"),
     "bpf_iter_num_new": _num_new,
     "bpf_iter_num_next": _num_next,
     "bpf_iter_num_destroy": _num_destroy,

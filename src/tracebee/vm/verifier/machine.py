@@ -59,6 +59,17 @@ _SIZES = {isa.BPF_W: 4, isa.BPF_H: 2, isa.BPF_B: 1, isa.BPF_DW: 8}
 _GPL = frozenset(
     ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 )
+# Program types that may not even name a map whose values have a spin lock.
+_LOCKLESS = frozenset(
+    (
+        uapi.BPF_PROG_TYPE_SOCKET_FILTER,
+        uapi.BPF_PROG_TYPE_KPROBE,
+        uapi.BPF_PROG_TYPE_TRACEPOINT,
+        uapi.BPF_PROG_TYPE_PERF_EVENT,
+        uapi.BPF_PROG_TYPE_RAW_TRACEPOINT,
+        uapi.BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE,
+    )
+)
 _NOT_ATOMIC = (CTX, PACKET, PACKET_META, SOCK, BTF)
 
 
@@ -453,6 +464,7 @@ class Verifier:
         if insn.src in (isa.BPF_PSEUDO_MAP_FD, isa.BPF_PSEUDO_MAP_IDX):
             if use is None:
                 raise RefusalError(f"fd {insn.imm} is not pointing to valid bpf_map")
+            self._refuse_locks(use.map)
             found = pointer(MAP_PTR)
             found.map = use.map
         elif insn.src in (isa.BPF_PSEUDO_MAP_VALUE, isa.BPF_PSEUDO_MAP_IDX_VALUE):
@@ -472,12 +484,21 @@ class Verifier:
             found.btf = self.flow.callees[self.slot]
         elif insn.src == 0:
             found = known(insn.imm)
-            if self.slot in self.code.symbols:
+            symbol = self.code.symbols.get(self.slot)
+            missing = self.slot in self.code.weak and not self.kernel_types.exists(symbol or "")
+            if symbol is not None and not missing:
                 found = pointer(MEM)
                 found.flags = frozenset(("rdonly",))
         else:
             raise RefusalError(f"wide loads of kind {insn.src} are not supported")
         regs[insn.dst] = found
+
+    def _refuse_locks(self, m: MapDef) -> None:
+        if self.lock_offset(m) is not None and self.program_type in _LOCKLESS:
+            raise RefusalError(
+                f"programs of this type cannot use bpf_spin_lock yet: map '{m.name}' has one",
+                hint="use an atomic operation, or a map without a lock",
+            )
 
     def _load_packet(self, insn: Insn) -> None:
         if not self.context.load_bytes:

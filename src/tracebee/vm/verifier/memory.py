@@ -181,7 +181,10 @@ def _context(
     plain_context(number, reg)
     kind = contexts.access(v.context, offset, size, write=write)
     if kind == SCALAR:
-        return v.kernel_types.context_field(offset, size) or ANYTHING
+        field = v.kernel_types.context_field(offset, size)
+        if field is not None and field.null:
+            field.id = v.new_id()
+        return field or ANYTHING
     found = pointer(kind)
     if kind == SOCK:
         found.null = True

@@ -16,6 +16,7 @@ from tracebee.vm.verifier.code import Code
 from tracebee.vm.verifier.machine import Verifier
 from tracebee.vm.verifier.paths import Path, Settings
 from tracebee.vm.verifier.refusal import RefusalError
+from tracebee.vm.verifier.special_fields import spin_locks
 from tracebee.vm.verifier.state import UNINIT
 
 if TYPE_CHECKING:
@@ -102,7 +103,6 @@ def verify(
     program: str,
     *,
     btf: Btf | None = None,
-    locks: Mapping[str, int] | None = None,
     core: Callable[[Insn, Reloc], Insn] | None = None,
     privileged: bool = True,
     uninitialised_stack: bool = True,
@@ -114,7 +114,6 @@ def verify(
 
     :param core: puts CO-RE values into instructions; without it they are taken as they stand.
     :param btf: the kernel's types, for programs that follow kernel pointers.
-    :param locks: byte offset of the spin lock in the values of maps that have one, by map name.
     :param privileged: with CAP_BPF and CAP_PERFMON; else pointers may not leak, loops not exist, and
         4,096 instructions are the most.
     :param uninitialised_stack: whether the privileged may read stack bytes that were not written, as
@@ -137,7 +136,7 @@ def verify(
         cpus=cpus,
         machine=machine,
     )
-    return run(code, settings, btf=btf, target=definition.attach_target, locks=locks)
+    return run(code, settings, btf=btf, target=definition.attach_target, locks=spin_locks(obj))
 
 
 def verify_insns(
@@ -159,6 +158,7 @@ def verify_insns(
     """Verify raw code as BPF_PROG_LOAD takes it.
 
     :param maps: by the descriptors that wide loads hold; :param kfuncs: kernel functions by slot.
+    :param locks: byte offset of the spin lock in the values of maps that have one, by map name.
     """
     code = Code.of_insns(insns, maps)
     code.kfuncs.update(kfuncs or {})
