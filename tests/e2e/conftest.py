@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +103,44 @@ def owned_ids(pid: int) -> dict[str, set[int]]:
                 if name in found:
                     found[name].add(int(value))
     return found
+
+
+def maps(output: str) -> dict[str, Any]:
+    """Maps of ``-f json`` output by name."""
+    found: dict[str, Any] = {}
+    for line in output.splitlines():
+        record = json.loads(line) if line.startswith("{") else {}
+        if record.get("type") in ("map", "hist", "stats"):
+            found |= record["data"]
+    return found
+
+
+def wait_for_line(process: subprocess.Popen[str], word: str) -> None:
+    """Read the output up to a line with a word."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if word in line:
+            return
+    raise AssertionError(f"no {word!r}: {process.communicate()}")
+
+
+def gone(held: dict[str, set[int]]) -> None:
+    """Wait until none of these ids exists any more.
+
+    :raises AssertionError: some still do after ten seconds.
+    """
+    from tracebee.kernel.link import Link
+    from tracebee.kernel.map import Map
+    from tracebee.kernel.program import Program
+
+    # The kernel frees programs and maps after a grace period.
+    for _ in range(200):
+        left = {
+            "prog_id": held["prog_id"] & set(Program.ids()),
+            "map_id": held["map_id"] & set(Map.ids()),
+            "link_id": held["link_id"] & set(Link.ids()),
+        }
+        if not any(left.values()):
+            return
+        time.sleep(0.05)
+    raise AssertionError(left)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from conftest import maps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("bpf", "gcc")
 ROUNDS = 200
 SUM = ROUNDS * (ROUNDS - 1) // 2  # of 0, 1, 2, ...
-
-
-def maps(output: str) -> dict[str, Any]:
-    """Maps of ``-f json`` output by name."""
-    found: dict[str, Any] = {}
-    for line in output.splitlines():
-        record = json.loads(line) if line.startswith("{") else {}
-        if record.get("type") in ("map", "hist", "stats"):
-            found |= record["data"]
-    return found
 
 
 def counted(trace: Trace, script: str, command: str) -> dict[str, Any]:

@@ -6,12 +6,11 @@ import os
 import re
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import command, owned_ids
+from conftest import command, gone, owned_ids, wait_for_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,15 +24,6 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
-
-
-def until(process: subprocess.Popen[str], word: str) -> None:
-    """Read the output up to a line with a word."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if word in line:
-            return
-    raise AssertionError(f"no {word!r}: {process.communicate()}")
 
 
 def test_exit_code(trace: Trace) -> None:
@@ -53,7 +43,7 @@ def test_exit_in_begin_attaches_nothing_and_runs_end(trace: Trace) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_prints_maps_and_leaves(number: int) -> None:
     process = start("-e", 'BEGIN { @ = 42 } interval:ms:1 { printf("ready\\n") }')
-    until(process, "ready")
+    wait_for_line(process, "ready")
     process.send_signal(number)
     output, errors = process.communicate(timeout=30)
     assert output.endswith("@: 42\n")
@@ -65,7 +55,7 @@ def test_signal_while_attaching_prints_maps(trace: Trace) -> None:
     # BEGIN's message comes before the first of several hundred attachments.
     script = 'BEGIN { @ = 42; printf("ready\\n") } tracepoint:syscalls:sys_enter_* { @n[probe] = count() }'
     process = start("-e", script)
-    until(process, "ready")
+    wait_for_line(process, "ready")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert "@: 42\n" in output
@@ -74,9 +64,9 @@ def test_signal_while_attaching_prints_maps(trace: Trace) -> None:
 
 def test_usr1_prints_maps_and_goes_on() -> None:
     process = start("-e", 'BEGIN { @ = 42 } interval:ms:1 { printf("ready\\n") }')
-    until(process, "ready")
+    wait_for_line(process, "ready")
     process.send_signal(signal.SIGUSR1)
-    until(process, "@: 42")
+    wait_for_line(process, "@: 42")
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
@@ -86,7 +76,7 @@ def test_ends_with_the_traced_process(waiting: Callable[[int], Waiting], workloa
     target = waiting(20)
     script = f'BEGIN {{ printf("ready\\n") }} uprobe:{workload}:work {{ @ = count() }} '
     process = start("-p", str(target.pid), "-e", script + 'interval:ms:1 { printf("attached\\n") }')
-    until(process, "attached")
+    wait_for_line(process, "attached")
     target.go()
     target.end()
     output, errors = process.communicate(timeout=30)
@@ -102,7 +92,7 @@ def test_kill_leaves_nothing(workload: str, waiting: Callable[[int], Waiting]) -
         'rawtracepoint:sched_switch { @c = count() } interval:ms:1 { printf("attached\\n") }'
     )
     process = start("-e", script)
-    until(process, "attached")
+    wait_for_line(process, "attached")
     held = owned_ids(process.pid)
     assert len(held["prog_id"]) == 4
     assert len(held["map_id"]) >= 4
@@ -110,26 +100,8 @@ def test_kill_leaves_nothing(workload: str, waiting: Callable[[int], Waiting]) -
     assert target.memory(target.work, 1) != before
     process.kill()
     process.communicate()
-    _gone(held)
+    gone(held)
     assert target.memory(target.work, 1) == before
-
-
-def _gone(held: dict[str, set[int]]) -> None:
-    from tracebee.kernel.link import Link
-    from tracebee.kernel.map import Map
-    from tracebee.kernel.program import Program
-
-    # The kernel frees programs and maps after a grace period.
-    for _ in range(200):
-        left = {
-            "prog_id": held["prog_id"] & set(Program.ids()),
-            "map_id": held["map_id"] & set(Map.ids()),
-            "link_id": held["link_id"] & set(Link.ids()),
-        }
-        if not any(left.values()):
-            return
-        time.sleep(0.05)
-    raise AssertionError(left)
 
 
 def test_killed_before_attaching_the_command_never_runs(tmp_path: os.PathLike[str]) -> None:
@@ -163,7 +135,7 @@ def test_output_file(trace: Trace, tmp_path: os.PathLike[str]) -> None:
 
 def test_broken_pipe_is_quiet() -> None:
     process = start("-e", 'interval:ms:1 { printf("line\\n") }')
-    until(process, "line")
+    wait_for_line(process, "line")
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None

@@ -6,11 +6,12 @@ function and module. Many functions attach in bulk by kprobe.multi where the ker
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import TYPE_CHECKING, Any
 
-from tracebee.errors import Diagnostic, MissingProbe
-from tracebee.kernel import kallsyms
+from tracebee.errors import Diagnostic, KernelError, MissingProbe, TracebeeError
+from tracebee.kernel import kallsyms, tracefs
 from tracebee.kernel.link import Link
 from tracebee.kernel.perf import PerfEvent
 from tracebee.probes import kernel_functions
@@ -101,6 +102,11 @@ def _one(module: str, place: str, kind: str, machine: Machine) -> tuple[str, dic
         raise MissingProbe(f"'{name}' is not in module '{module}' but in '{where}'")
     if name in kallsyms.kprobe_blacklist():
         raise Diagnostic(f"'{name}' cannot be probed: it is on the kernel's kprobe blacklist")
+    if all(s.kind == "t" for s in symbols) and not _takes_probes(name):
+        raise MissingProbe(
+            f"the kernel takes no probes on '{name}'",
+            hint="the source says inline or notrace there; probe a caller of it",
+        )
     spec: dict[str, Any] = {"function": name}
     if offset:
         spec["offset"] = offset
@@ -111,6 +117,24 @@ def _one(module: str, place: str, kind: str, machine: Machine) -> tuple[str, dic
             f"{kind}:{name}* traces them too"
         )
     return place, spec
+
+
+def _takes_probes(name: str) -> bool:
+    """Whether a function may be probed. The kernel refuses those that ftrace cannot hook.
+
+    Unless it has CONFIG_KPROBE_EVENTS_ON_NOTRACE: so what is not in ftrace's list is tried. Functions
+    meant are copies of inline ones, which no other file can name.
+    """
+    known = dict(tracefs.traceable_functions())
+    if not known or name in known:
+        return True
+    try:
+        PerfEvent.kprobe(name).close()
+    except KernelError as error:
+        return error.errno != errno.EINVAL
+    except TracebeeError:
+        pass  # no right to, no kprobes: attaching says it better
+    return True
 
 
 def _not_found(name: str) -> Diagnostic:
