@@ -49,8 +49,7 @@ _BATCH = 4096  # elements a batch call asks for at first
 def _ring_size() -> int:
     """A thousandth of the machine's memory, between 256 KiB and 4 MiB.
 
-    bpftrace takes up to 16 MiB; mapping the buffer (twice, so that no record wraps) makes all of it
-    resident in this process.
+    bpftrace takes up to 16 MiB; mapping the buffer makes all of it resident in this process.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 22)

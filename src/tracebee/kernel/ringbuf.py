@@ -1,8 +1,10 @@
 """Consumer of a BPF ring buffer: mapped memory, emptied in batches.
 
 Layout (``kernel/bpf/ringbuf.c``): a page with the consumer's position, a page with the producer's,
-and the data, which is mapped twice in a row so that a record never wraps. A record is an 8-byte
-header (length with a busy and a discard bit, page offset) and its data, padded to 8 bytes.
+and the data, which the kernel offers twice in a row so that no record wraps. All mapped pages count as
+this process's memory, so they are mapped once here, and the one record of a round that wraps is put
+together. A record is an 8-byte header (length with a busy and a discard bit, page offset) and its data,
+padded to 8 bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class RingBuffer:
         self._consumer = mmap.mmap(ring.fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         try:
             self._producer = mmap.mmap(
-                ring.fd, page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+                ring.fd, page + self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
             )
         except BaseException:
             self._consumer.close()
@@ -64,7 +66,8 @@ class RingBuffer:
         if limit and end - position > limit:
             end = position + limit
         fence()  # the position before the headers
-        words, mask, base = self._words, self.size - 1, self._base
+        words, mask, base, beyond = self._words, self.size - 1, self._base, self._base + self.size
+        wraps = -1
         places: list[tuple[int, int]] = []
         while position < end:
             at = base + (position & mask)
@@ -73,11 +76,15 @@ class RingBuffer:
                 break
             length = header & _LENGTH
             if not header & _DISCARD:
+                if at + 8 + length > beyond:
+                    wraps = len(places)
                 places.append((at + 8, at + 8 + length))
             position += length + 15 & ~7
         fence()  # the headers before the data
         memory = self._producer
         records = [memory[start:stop] for start, stop in places]
+        if wraps >= 0:  # its slice ended with the mapping
+            records[wraps] += memory[base : base + places[wraps][1] - beyond]
         fence()  # the data before giving its room back
         self._taken[0] = position
         return records

@@ -91,10 +91,9 @@ def _directories(path: str) -> list[str]:
 
 
 def _no_tracepoint(category: str, event: str) -> Exception:
-    from difflib import get_close_matches
-
     from tracebee.errors import SymbolError
+    from tracebee.suggest import nearest
 
     names = [":".join(pair) for pair in tracepoints()]
-    near = get_close_matches(f"{category}:{event}", names, n=3)
-    return SymbolError(f"there is no tracepoint {category}:{event}", near)
+    name = f"{category}:{event}"
+    return SymbolError(f"there is no tracepoint {name}", nearest(name, names))
