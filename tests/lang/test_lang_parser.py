@@ -220,7 +220,7 @@ def refusal(text: str) -> SourceError | None:
 
 PIECES = st.sampled_from(
     (
-        "BEGIN { } kprobe:f /pid==1/ kretprobe: , ; ( ) [ ] $x @m @ $1 $# = == + ++ -- - * / % & && | || ! ~ ?"
+        "BEGIN { } kprobe:f /pid==1/ kretprobe: , ; ( ) [ ] $x @m @ $1 $# = == + ++ -- - * / % & && | || ! ~ "
         ' ? : . -> .. 1 0x1 1e6 "s" "un \\q \'; #define A 1 struct s { int a; }; if else while for unroll '
         " let return break import macro fn config = sizeof offsetof (struct s *) uint8 pid comm args count("
         " printf( // /* */ \\ \n typeof comptime true _ = += enum { A } union typedef #if #endif #include"

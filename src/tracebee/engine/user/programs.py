@@ -80,13 +80,13 @@ class Programs:
             from tracebee.vm.jit.compiler import compile_program
             from tracebee.vm.jit.native import NativeProgram
             from tracebee.vm.jit.target import Environment
-            from tracebee.vm.native.library import NativeFunctions, NativeHelpers
+            from tracebee.vm.native.library import NativeFunctions, NativeHelpers, text
 
             common = NativeHelpers(self.space)
             self._owned.append(common)
-            own = NativeFunctions((_text(self.current.address),), {})
+            own = NativeFunctions((_text(self.current.address), text("memory.s")), {})
             self._owned.append(own)
-            table = self._python_table() | dict(common.table) | dict(own.helpers)
+            table = dict(common.table) | self._python_table() | dict(own.helpers)
         except (UnsupportedError, PrivilegeError):
             return  # no machine code here at all: the interpreter runs everything
         for name, program in self._programs.items():

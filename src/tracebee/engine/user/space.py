@@ -218,10 +218,9 @@ def read_mappings(pid: int) -> list[Mapping]:
                 path = words[5].rstrip("\n") if len(words) > 5 else ""
                 inode = int(words[4])
                 device = os.makedev(major, minor) if inode else 0
-                _, writes, executes, _ = words[1]
-                offset = int(words[2], 16)
+                rights, offset = words[1], int(words[2], 16)
                 found.append(
-                    Mapping(start, end, executes == "x", offset, (device, inode), path, writes == "w")
+                    Mapping(start, end, rights[2] == "x", offset, (device, inode), path, rights[1] == "w")
                 )
     except OSError as error:
         raise Gone from error

@@ -9,7 +9,6 @@ it on the stack, so exceptions, longjmp and stack walks go through traced functi
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tracebee.engine.user import ptrace
@@ -448,18 +447,23 @@ class Tracer:
 
     # Sampling.
 
-    def sample_running(self, most: int) -> None:
-        """Interrupt up to ``most`` threads that are running now; each then is a sample."""
+    def sample_running(self, most: int) -> int:
+        """Interrupt up to ``most`` threads that are running now; each then is a sample.
+
+        :returns: how many were interrupted.
+        """
+        sent = 0
         for thread in list(self.threads.values()):
-            if most <= 0:
-                return
+            if sent >= most:
+                break
             if not thread.wanted and _is_running(thread):
                 try:
                     ptrace.request(ptrace.PTRACE_INTERRUPT, thread.tid)
                 except Gone:
                     continue
                 thread.wanted = True
-                most -= 1
+                sent += 1
+        return sent
 
     # Detaching.
 
@@ -482,8 +486,3 @@ def _is_running(thread: Thread) -> bool:
             return file.read().rpartition(b") ")[2][:1] == b"R"
     except OSError:
         return False
-
-
-def now() -> float:
-    """Seconds of the clock that timers are kept by."""
-    return time.monotonic()
