@@ -61,7 +61,7 @@ class BtfFixup:
         section = self.layout.by_name.get(record.name)
         if section is None:
             return
-        places = {s.name: (s.addr, s.size) for s in self.layout.symbols if s.section == section.number}
+        places = self.layout.places(section)
         self._put(section_id, 8, section.size)
         rows = []
         for variable in record.variables:

@@ -160,7 +160,7 @@ class CodeReader:
         if not insn.is_wide:
             raise DecodeError(f"{place.key}: instruction {index} has a relocation but holds no address")
         if symbol.section == SHN_UNDEF:
-            return self._extern_value(index, symbol)
+            return self._extern_value(index, insn, symbol)
         addend = insn.imm & 0xFFFFFFFF
         if symbol.section in self.map_sections:
             name = self.maps.get((symbol.section, symbol.addr + addend))
@@ -178,10 +178,10 @@ class CodeReader:
         where = self.layout.elf.sections[symbol.section].name if symbol.section < 0xFF00 else symbol.name
         raise DecodeError(f"{place.key}: instruction {index} refers to '{symbol.name or where}' in {where}")
 
-    def _extern_value(self, index: int, symbol: Symbol) -> Reloc:
-        extern = self.externs.get(symbol.name)
-        if extern is None:
-            raise DecodeError(f"extern {symbol.name} is in neither .kconfig nor .ksyms")
+    def _extern_value(self, index: int, insn: Insn, symbol: Symbol) -> Reloc:
+        extern = self.externs[symbol.name]
+        if extern.kind == "object":
+            return Reloc(index, RelocKind.EXTERN, symbol.name, insn.imm & 0xFFFFFFFF, weak=extern.weak)
         if extern.kind == "kconfig":
             return Reloc(index, RelocKind.DATA, ".kconfig", extern.offset, weak=extern.weak)
         return Reloc(index, RelocKind.KSYM, symbol.name, weak=extern.weak)
@@ -189,6 +189,8 @@ class CodeReader:
     def _call(self, place: Place, index: int, insn: Insn, symbol: Symbol) -> Reloc:
         if symbol.section == SHN_UNDEF:
             extern = self.externs.get(symbol.name)
+            if extern is not None and extern.kind == "object":
+                return Reloc(index, RelocKind.CALL, symbol.name, weak=extern.weak)
             if extern is None or extern.kind != "kfunc":
                 raise DecodeError(f"{place.key} calls {symbol.name}, which is nowhere defined")
             return Reloc(index, RelocKind.KFUNC, symbol.name, weak=extern.weak)

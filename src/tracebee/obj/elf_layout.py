@@ -78,6 +78,18 @@ class ElfLayout:
         """A section's relocations by rising offset."""
         return sorted(self._relocs.get(section.number, ()), key=lambda r: r.offset)
 
+    def places(self, section: Section) -> dict[str, tuple[int, int]]:
+        """(offset, size) of what lies in a section, by name.
+
+        A static name that a linker has put in more than once is left out: its offsets are only in BTF, which
+        in turn may be wrong about names that were extern before.
+        """
+        named = [s for s in self.symbols if s.section == section.number and s.name]
+        counts: dict[str, int] = {}
+        for symbol in named:
+            counts[symbol.name] = counts.get(symbol.name, 0) + 1
+        return {s.name: (s.addr, s.size) for s in named if counts[s.name] == 1}
+
     def _read_relocs(self, section: Section) -> list[ElfReloc]:
         form = f"{self.elf.order}{'QQ' if self.elf.is_64 else 'II'}"
         shift, mask = (32, 0xFFFFFFFF) if self.elf.is_64 else (8, 0xFF)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.btf.reader import Btf
-from tracebee.elf.constants import STB_LOCAL, STT_OBJECT
+from tracebee.elf.constants import SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_OBJECT, STV_HIDDEN, STV_INTERNAL
 from tracebee.elf.file import ElfFile
 from tracebee.errors import DecodeError
 from tracebee.obj.btf_fixup import BtfFixup
@@ -21,7 +21,7 @@ from tracebee.obj.elf_layout import (
 )
 from tracebee.obj.externs import read_externs
 from tracebee.obj.map_section import PlacedMap, read_maps
-from tracebee.obj.model import MapDef, Object, ProgramDef, StructOps, Variable
+from tracebee.obj.model import Export, MapDef, Object, ProgramDef, StructOps, Variable
 from tracebee.obj.sections import section_kind
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class _Reader:
         elf = layout.elf
         section = layout.by_name.get(".BTF")
         self.btf = None if section is None else Btf.from_bytes(layout.contents(section), name=elf.path)
+        license_section = layout.by_name.get("license")
+        self._license = SHN_UNDEF if license_section is None else license_section.number
         self.maps = read_maps(layout, self.btf)
         self.externs = read_externs(layout, self.btf)
         self.code = CodeReader(layout, self.btf, self.maps, self.externs, self._infos())
@@ -92,7 +94,15 @@ class _Reader:
             variables=tuple(self._variables()),
             externs=tuple(self.externs),
             struct_ops=tuple(self._struct_ops()),
+            exports=tuple(self._exports()),
         )
+
+    def _exports(self) -> list[Export]:
+        return [
+            Export(s.name, s.binding == STB_WEAK, s.visibility in (STV_HIDDEN, STV_INTERNAL))
+            for s in self.layout.symbols
+            if s.binding != STB_LOCAL and s.section not in (SHN_UNDEF, self._license) and s.name
+        ]
 
     def _program(self, place: Place, function: Function) -> ProgramDef:
         name = place.section.name
@@ -135,7 +145,8 @@ class _Reader:
         found = []
         for section in self.layout.data_sections:
             read_only = section.name.startswith(".rodata")
-            found.append(self._data_map(section.name, self.layout.contents(section), read_only=read_only))
+            data_map = self._data_map(section.name, self.layout.contents(section), read_only=read_only)
+            found.append(data_map._replace(align=max(section.align, 1)))
         settings = [e for e in self.externs if e.kind == "kconfig"]
         if settings:
             size = max(e.offset + e.size for e in settings)
@@ -169,12 +180,12 @@ class _Reader:
             if e.kind == "kconfig"
         ]
         for section in self.layout.data_sections:
-            types = (
-                {} if self.btf is None else {n: t for n, t, _, _ in datasec_variables(self.btf, section.name)}
-            )
+            rows = [] if self.btf is None else datasec_variables(self.btf, section.name)
+            # By place where a linker has filled it in, static names being there more than once; else by name.
+            types = {n: t for n, t, _, _ in rows} | {(n, at): t for n, t, at, _ in rows}
             for symbol in self.layout.symbols:
                 if symbol.section == section.number and symbol.type == STT_OBJECT:
-                    var = types.get(symbol.name, 0)
+                    var = types.get((symbol.name, symbol.addr)) or types.get(symbol.name, 0)
                     type_id = self.btf.type(var).type_id if var and self.btf is not None else 0
                     found.append(Variable(symbol.name, section.name, symbol.addr, symbol.size, type_id))
         return found
@@ -192,9 +203,9 @@ class _Reader:
                     f"{section.name} needs BTF to be understood", hint="compile the object with -g"
                 )
             data = self.layout.contents(section)
-            offsets = {s.name: s.addr for s in self.layout.symbols if s.section == section.number}
+            places = self.layout.places(section)
             for name, var, declared, size in datasec_variables(self.btf, section.name):
-                offset = offsets.get(name, declared)
+                offset = places.get(name, (declared, 0))[0]
                 type_id = self.btf.resolve(self.btf.type(var).type_id)
                 size = size or self.btf.size(type_id)
                 members = tuple(

@@ -1,22 +1,31 @@
-"""What an object expects of the kernel: kconfig values, kernel variables, kernel functions."""
+"""What an object expects of the kernel (kconfig values, variables, functions) and of other objects."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.btf.kinds import BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_UNKN
+from tracebee.btf.kinds import (
+    BTF_FUNC_EXTERN,
+    BTF_KIND_DATASEC,
+    BTF_KIND_FUNC,
+    BTF_KIND_UNKN,
+    BTF_KIND_VAR,
+    BTF_VAR_GLOBAL_EXTERN,
+)
 from tracebee.elf.constants import SHN_UNDEF, STB_WEAK
-from tracebee.errors import DecodeError
-from tracebee.obj.elf_layout import KCONFIG, KSYMS
+from tracebee.errors import DecodeError, UnsupportedError
+from tracebee.obj.elf_layout import KCONFIG, KSYMS, MAPS
+from tracebee.obj.map_section import map_definition
 from tracebee.obj.model import Extern
 
 if TYPE_CHECKING:
     from tracebee.btf import Btf
     from tracebee.obj.elf_layout import ElfLayout
+    from tracebee.obj.model import Object
 
 
 def read_externs(layout: ElfLayout, btf: Btf | None) -> list[Extern]:
-    """Every undefined symbol that BTF places in ``.kconfig`` or ``.ksyms``.
+    """Every undefined symbol: those that BTF places in ``.kconfig`` or ``.ksyms``, and other objects'.
 
     kconfig values get their offsets as the kernel will see them: sorted by falling alignment, then size
     (as libbpf lays them out), then name.
@@ -46,17 +55,46 @@ def read_externs(layout: ElfLayout, btf: Btf | None) -> list[Extern]:
                 else:
                     typed = btf.type(btf.resolve(record.type_id)).kind != BTF_KIND_UNKN
                     found[record.name] = Extern(record.name, "ksym", record.type_id if typed else 0, weak)
-    for setting in _place_settings(btf, settings):
+    for setting in place_settings(btf, settings):
         found[setting.name] = setting
-    for name in undefined:
+    for name, symbol in undefined.items():
         if name not in found:
-            raise DecodeError(
-                f"extern {name} is in neither .kconfig nor .ksyms", hint="mark it __kconfig or __ksym"
-            )
+            found[name] = _of_another_object(btf, name, weak=symbol.binding == STB_WEAK)
     return list(found.values())
 
 
-def _place_settings(btf: Btf, settings: list[tuple[str, int, bool]]) -> list[Extern]:
+def _of_another_object(btf: Btf, name: str, *, weak: bool) -> Extern:
+    for type_id in btf.find_all(name, frozenset({BTF_KIND_FUNC, BTF_KIND_VAR})):
+        record = btf.type(type_id)
+        if record.kind == BTF_KIND_FUNC and record.linkage == BTF_FUNC_EXTERN:
+            return Extern(name, "object", type_id, weak)
+        if record.kind == BTF_KIND_VAR and record.linkage == BTF_VAR_GLOBAL_EXTERN:
+            is_map = any(
+                variable.type_id == type_id
+                for section in btf.find_all(MAPS, BTF_KIND_DATASEC)
+                for variable in btf.type(section).variables
+            )
+            definition = map_definition(btf, name, record.type_id)[0] if is_map else None
+            return Extern(name, "object", type_id, weak, size=btf.size(record.type_id), map=definition)
+    raise DecodeError(f"the object's BTF does not declare extern {name}")
+
+
+def check_linked(obj: Object) -> None:
+    """Refuse an object that needs others.
+
+    :raises UnsupportedError: it refers to what no object has defined yet.
+    """
+    missing = [e.name for e in obj.externs if e.kind == "object"]
+    if missing:
+        raise UnsupportedError(
+            f"{obj.name} needs what another object defines: {', '.join(missing)}",
+            hint="link the objects first; what the kernel has is declared __kconfig or __ksym",
+        )
+
+
+def place_settings(btf: Btf, settings: list[tuple[str, int, bool]]) -> list[Extern]:
+    """Settings, (name, type id, weak) each, laid out as the kernel will see them."""
+
     def order(setting: tuple[str, int, bool]) -> tuple[int, int, str]:
         name, type_id, _ = setting
         return -btf.align(type_id), btf.size(type_id), name

@@ -11,7 +11,13 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
-from tracebee.btf.kinds import BTF_KIND_ARRAY, BTF_KIND_DATASEC, BTF_KIND_FUNC_PROTO, BTF_KIND_PTR
+from tracebee.btf.kinds import (
+    BTF_KIND_ARRAY,
+    BTF_KIND_DATASEC,
+    BTF_KIND_FUNC_PROTO,
+    BTF_KIND_PTR,
+    BTF_VAR_GLOBAL_EXTERN,
+)
 from tracebee.errors import DecodeError
 from tracebee.obj.elf_layout import LEGACY_MAPS, MAPS
 from tracebee.obj.model import MapDef
@@ -48,20 +54,36 @@ def _btf_maps(layout: ElfLayout, btf: Btf | None) -> list[PlacedMap]:
         return []
     if btf is None:
         raise DecodeError(".maps needs BTF to be understood", hint="compile the object with -g")
-    offsets = {s.name: s.addr for s in layout.symbols if s.section == section.number and s.name}
+    places = layout.places(section)
     found = []
+    taken: set[str] = set()
     for datasec in btf.find_all(MAPS, BTF_KIND_DATASEC):
         for variable in btf.type(datasec).variables:
             var = btf.type(variable.type_id)
-            offset = offsets.get(var.name, variable.offset)
-            definition, values = _definition(btf, var.name, var.type_id)
+            if var.linkage == BTF_VAR_GLOBAL_EXTERN:
+                continue
+            offset = places.get(var.name, (variable.offset, 0))[0]
+            definition, values = map_definition(btf, unused_name(var.name, taken), var.type_id)
             at = offset + values if values >= 0 else -1
             found.append(PlacedMap(definition, section.number, offset, at))
     return found
 
 
-def _definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) -> tuple[MapDef, int]:
-    """A map from its struct, and the byte offset of ``values`` in it (-1 without)."""
+def unused_name(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where it is taken; it is then taken too."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}.{number}"
+    taken.add(found)
+    return found
+
+
+def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) -> tuple[MapDef, int]:
+    """A map from its struct, and the byte offset of ``values`` in it (-1 without).
+
+    :raises DecodeError: it says something that no map can be.
+    """
     layout = btf.struct(btf.resolve(type_id))
     numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
     numbers |= {"pinning": _LIBBPF_PIN_NONE, "numa_node": 0, "map_extra": 0}
@@ -150,7 +172,7 @@ def _values(btf: Btf, name: str, type_id: int, *, inner: bool) -> MapDef | None:
     target = btf.resolve(element.type_id)
     if btf.type(target).kind == BTF_KIND_FUNC_PROTO:
         return None
-    return _definition(btf, f"{name}.inner", target, inner=True)[0]
+    return map_definition(btf, f"{name}.inner", target, inner=True)[0]
 
 
 def _legacy_maps(layout: ElfLayout) -> list[PlacedMap]:

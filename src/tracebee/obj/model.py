@@ -15,7 +15,8 @@ class MapDef(NamedTuple):
     """A map to create: the fields of ``union bpf_attr`` for BPF_MAP_CREATE, by name.
 
     Sizes are in bytes. ``max_entries`` 0 means the engine's choice (ring buffers, per-CPU counts).
-    ``contents`` is the initial value of element 0 of a data-section array (``.rodata`` and so on).
+    ``contents`` is the initial value of element 0 of a data-section array (``.rodata`` and so on), ``align``
+    the alignment that the section asks for.
     """
 
     name: str
@@ -33,6 +34,7 @@ class MapDef(NamedTuple):
     extra: int = 0
     contents: bytes | None = None
     frozen: bool = False  # read-only for programs and frozen after loading (.rodata)
+    align: int = 8
 
 
 class RelocKind:
@@ -44,6 +46,7 @@ class RelocKind:
     CALL = "call"  # call: another function of this object
     KFUNC = "kfunc"  # call: a kernel function by name
     KSYM = "ksym"  # lddw: a kernel variable by name (``Extern`` says whether it is typed)
+    EXTERN = "extern"  # lddw: address of what another object defines, until they are linked
     CORE = "core"  # immediate or offset: a CO-RE value; ``core`` says which
 
 
@@ -132,13 +135,15 @@ class Variable(NamedTuple):
 
 
 class Extern(NamedTuple):
-    """Something the object expects the kernel to have.
+    """Something the object expects the kernel to have, or another object to define.
 
     :param kind: ``kconfig`` (a value of the kernel's configuration, put at ``offset`` of ``.kconfig``),
-        ``ksym`` (a kernel variable) or ``kfunc`` (a kernel function).
+        ``ksym`` (a kernel variable), ``kfunc`` (a kernel function), or ``object`` (a function, variable or
+        map of another object, with which this one must be linked before it can be loaded).
     :param type_id: its type in the object's BTF; 0 for a symbol without a type (``void``), which needs
         kallsyms instead of the kernel's BTF.
     :param weak: it may be missing: it is then 0, and a call to it is poisoned.
+    :param map: for a map of another object, what the definition there has to say.
     """
 
     name: str
@@ -147,6 +152,19 @@ class Extern(NamedTuple):
     weak: bool
     offset: int = 0
     size: int = 0
+    map: MapDef | None = None
+
+
+class Export(NamedTuple):
+    """A name that other objects may refer to: a function, program, variable or map that is not static.
+
+    :param weak: it gives way to another object's definition.
+    :param hidden: it is for linking only: a function the verifier treats as static.
+    """
+
+    name: str
+    weak: bool = False
+    hidden: bool = False
 
 
 class StructOps(NamedTuple):
@@ -182,3 +200,4 @@ class Object(NamedTuple):
     variables: tuple[Variable, ...] = ()
     externs: tuple[Extern, ...] = ()
     struct_ops: tuple[StructOps, ...] = ()
+    exports: tuple[Export, ...] = ()

@@ -163,6 +163,10 @@ class _Loader:
 
     def run(self, wanted: Callable[[ProgramDef], bool] | None) -> None:
         obj, loaded = self.obj, self.loaded
+        if obj.externs:
+            from tracebee.obj.externs import check_linked
+
+            check_linked(obj)
         if obj.btf:
             from tracebee.kernel.btf import Btf
 
