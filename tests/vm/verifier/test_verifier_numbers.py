@@ -62,7 +62,7 @@ def numbers(draw: st.DrawFn) -> tuple[Number, int]:
 
 
 @given(numbers())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_sync_keeps_every_value(pair: tuple[Number, int]) -> None:
     number, value = pair
     assert number.contains(value)
@@ -70,7 +70,7 @@ def test_sync_keeps_every_value(pair: tuple[Number, int]) -> None:
 
 
 @given(st.sampled_from(sorted(set(ALU64) - {isa.BPF_MOV})), st.sampled_from([32, 64]), numbers(), numbers())
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_arithmetic_is_sound(op: int, bits: int, a: tuple[Number, int], b: tuple[Number, int]) -> None:
     result = (ALU64 if bits == 64 else ALU32)[op](a[1], b[1])
     arithmetic.apply(op, a[0], b[0], bits)
@@ -85,7 +85,7 @@ def test_negation_is_sound(bits: int, a: tuple[Number, int]) -> None:
 
 
 @given(st.sampled_from(sorted(JUMP64)), st.sampled_from([32, 64]), numbers(), numbers())
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_comparisons_are_sound(op: int, bits: int, a: tuple[Number, int], b: tuple[Number, int]) -> None:
     concrete = (JUMP64 if bits == 64 else JUMP32)[op](a[1], b[1])
     assert comparison.outcome(op, a[0], b[0], bits) in (None, concrete)
@@ -97,7 +97,7 @@ def test_comparisons_are_sound(op: int, bits: int, a: tuple[Number, int], b: tup
 
 
 @given(st.sampled_from([1, 2, 4]), numbers(), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_changes_of_width_are_sound(size: int, a: tuple[Number, int], to32: bool) -> None:
     value = a[1] & (1 << size * 8) - 1
     narrow = Number()
@@ -119,7 +119,7 @@ TNUMS = st.tuples(VALUES, VALUES).map(lambda p: ((p[0] & ~p[1] & M64, p[1]), p[0
 
 
 @given(TNUMS, TNUMS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_tnums_are_sound(a: tuple[tnum.Tnum, int], b: tuple[tnum.Tnum, int]) -> None:
     cases = [
         (tnum.add, lambda x, y: x + y),

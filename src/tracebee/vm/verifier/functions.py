@@ -72,6 +72,7 @@ def call_back(v: Verifier, name: str, target: int, arguments: list[Reg]) -> None
     resume = v.state
     v.calls_of.setdefault(resume.frame.start, set()).add(target)
     v.state = resume.copy()
+    v.state.rounds += 1
     # The call is made again after each round: the caller's arguments must still be there.
     v.state.frame.regs[1:6] = arguments[1:6]
     frame = _push(v, target, v.slot, name)

@@ -95,6 +95,7 @@ def _num_next(v: Verifier) -> None:
     # Another round: look at it later, from behind this call.
     depth = v.state.frames.index(frame)
     more: State = v.state.copy()
+    more.rounds += 1
     item = pointer(MEM)
     item.size = 4
     item.flags = frozenset(("rdonly",))

@@ -315,7 +315,7 @@ class Verifier:
         remember = looping or jumps > 40 or (jumps >= 2 and insns >= 8)
         for node in list(found):
             if node.branches > 0:
-                if looping and prune.widened(node, state):
+                if looping and prune.widened(node, state, self.liveness.needs, slot):
                     self._mark_incomplete(state.parent, node)
                     return True
                 if not looping and prune.identical(node, state):

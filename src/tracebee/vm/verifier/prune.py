@@ -105,7 +105,7 @@ def covered(old: Checkpoint, new: State, needs: list[Needs], slot: int) -> bool:
 def identical(old: Checkpoint, new: State) -> bool:
     """Whether nothing at all changed: a loop that makes no progress."""
     a = old.state
-    if not _same_shape(a, new):
+    if a.rounds != new.rounds or not _same_shape(a, new):
         return False
     for fold, fnew in zip(a.frames, new.frames, strict=True):
         for x, y in zip(fold.regs, fnew.regs, strict=True):
@@ -120,16 +120,20 @@ def identical(old: Checkpoint, new: State) -> bool:
     return True
 
 
-def widened(old: Checkpoint, new: State) -> bool:
-    """Whether ``new`` lies within ``old`` in every register and slot: a loop body seen already."""
+def widened(old: Checkpoint, new: State, needs: list[Needs], slot: int) -> bool:
+    """Whether ``new`` lies within ``old`` in every register and slot: a round seen already."""
     a = old.state
     if not _same_shape(a, new):
         return False
     ids = _Ids()
     shared = _shared_ids(a)
-    for fold, fnew in zip(a.frames, new.frames, strict=True):
-        for x, y in zip(fold.regs, fnew.regs, strict=True):
-            if not _safe(x, y, ids, shared, 1):
+    last = len(a.frames) - 1
+    for depth, (fold, fnew) in enumerate(zip(a.frames, new.frames, strict=True)):
+        live = needs[slot if depth == last else a.frames[depth + 1].back + 1].live
+        if depth != last:
+            live &= ~0b111111
+        for number in range(10):
+            if live >> number & 1 and not _safe(fold.regs[number], fnew.regs[number], ids, shared, 1):
                 return False
         if not _stack_safe(fold, fnew, ALL_SLOTS, ALL_SLOTS, ids, shared):
             return False

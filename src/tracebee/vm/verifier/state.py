@@ -231,16 +231,18 @@ class State:
 
     :ivar refs: open references: id to the slot that acquired it.
     :ivar lock: what a spin lock is held on, (map value id or map), or None.
+    :ivar rounds: how many rounds of callbacks and iterators led here.
     :ivar written: per frame, the stack slots written since ``parent`` was taken, as bit masks.
     """
 
-    __slots__ = ("frames", "lock", "parent", "refs", "written")
+    __slots__ = ("frames", "lock", "parent", "refs", "rounds", "written")
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.refs: dict[int, int] = {}
         self.lock: object = None
         self.parent: object = None
+        self.rounds = 0
         self.written: list[int] = []
 
     @property
@@ -260,6 +262,7 @@ class State:
         new.refs = self.refs.copy()
         new.lock = self.lock
         new.parent = self.parent
+        new.rounds = self.rounds
         new.written = self.written[:]
         return new
 
