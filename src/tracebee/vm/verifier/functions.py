@@ -38,10 +38,10 @@ def enter(v: Verifier, target: int) -> bool:
     v.calls_of.setdefault(state.frame.start, set()).add(target)
     if state.lock is not None and v.flow.subprograms[target].is_global:
         raise RefusalError("global function calls are not allowed while holding a lock")
-    if v.flow.subprograms[target].is_global:
+    if v.flow.subprograms[target].is_global and _numbers_only(v, target):
+        # Looked at once, for any numbers.
+        v.globals.add(target)
         for number in range(1, 6):
-            if state.regs[number].is_pointer and number <= 1:
-                raise RefusalError("pointer arguments of global functions need BTF", register=number)
             state.regs[number] = NOTHING
         state.regs[0] = unknown()
         v.slot += 1
@@ -54,6 +54,13 @@ def enter(v: Verifier, target: int) -> bool:
     caller.regs[0] = NOTHING
     v.slot = target
     return True
+
+
+def _numbers_only(v: Verifier, target: int) -> bool:
+    """Whether all that a function reads of its arguments is numbers; pointers have it walked anew."""
+    needed = v.liveness.needs[target].live
+    arguments = [v.read(number) for number in range(1, 6) if needed >> number & 1]
+    return all(reg.kind == SCALAR for reg in arguments)
 
 
 def _push(v: Verifier, target: int, back: int, callback: str) -> Frame:

@@ -117,7 +117,7 @@ class Verifier:
         self._ids = 0
         self._kinds_at: dict[int, str] = {}
         self._last_insns = self._last_jumps = self._jumps = 0
-        self._verified_globals: set[int] = set()
+        self.globals: set[int] = set()  # functions to look at by themselves
 
     # --- small services -----------------------------------------------------------------------------
 
@@ -222,10 +222,12 @@ class Verifier:
 
         :raises RefusalError: ``slot`` and ``path`` say where.
         """
-        for start, sub in self.flow.subprograms.items():
-            if start and sub.is_global:
-                self._walk_function(start)
         self._walk_function(0)
+        done: set[int] = set()
+        while self.globals - done:
+            start = min(self.globals - done)
+            done.add(start)
+            self._walk_function(start)
         functions.check_stack_depth(self)
 
     def _walk_function(self, start: int) -> None:
