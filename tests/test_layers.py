@@ -10,6 +10,7 @@ LAYERS = [
     *(
         "source",
         "errors",
+        "suggest",
         "uapi",
         "isa",
         "elf",

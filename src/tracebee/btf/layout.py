@@ -24,14 +24,16 @@ _SIZED = frozenset(
         kinds.BTF_KIND_DATASEC,
     }
 )
+_LONG_NAMES = frozenset(("long unsigned int", "unsigned long", "long int", "long"))
 
 
 def pointer_size(btf: Btf) -> int:
     """What ``long`` or ``unsigned long`` has; 8 where the types name neither (BPF's own size)."""
-    for name in ("long unsigned int", "unsigned long", "long int", "long"):
-        ids = btf.find_all(name, kinds.BTF_KIND_INT)
-        if ids:
-            return btf.type(ids[0]).size
+    # One of the first types there are, as a rule: sooner met than looked for by its name.
+    for type_id in btf.ids(kinds.BTF_KIND_INT):
+        record = btf.type(type_id)
+        if record.name in _LONG_NAMES:
+            return record.size
     return 8
 
 
@@ -158,10 +160,10 @@ def _member(btf: Btf, place: Field, name: str) -> Field:
         raise SymbolError(f"{what}, which has no members (asked for '{name}')")
     found = _search(btf, place.type_id, name, place.bit_offset, place.indices)
     if found is None:
-        from tracebee.btf.suggest import near
+        from tracebee.suggest import nearest
 
         names = [f.name for f in fields_of(btf, place.type_id)]
-        raise SymbolError(f"{btf.name_of(place.type_id)} has no field '{name}'", near(name, names))
+        raise SymbolError(f"{btf.name_of(place.type_id)} has no field '{name}'", nearest(name, names))
     return found
 
 

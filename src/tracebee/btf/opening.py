@@ -87,10 +87,10 @@ def open_module(name: str) -> Btf:
     found = _modules.get(name)
     if found is None:
         if name not in module_names():
-            from tracebee.btf.suggest import near
+            from tracebee.suggest import nearest
 
             raise SymbolError(
-                f"module '{name}' is not loaded, or has no type information", near(name, module_names())
+                f"module '{name}' is not loaded, or has no type information", nearest(name, module_names())
             )
         found = _modules[name] = Btf(_map(f"{SYSFS}/{name}"), open_vmlinux(), name)
     return found

@@ -276,7 +276,7 @@ class Btf:
         if not ids and keyword in kinds.KEYWORDS and kind is None:
             ids = self.find_all(plain, frozenset({kinds.BTF_KIND_FWD}))
         if not ids:
-            from tracebee.btf.suggest import missing_type
+            from tracebee.btf.missing import missing_type
 
             raise missing_type(self, name, wanted)
         best = min(ids, key=lambda i: _RANKS.get(self.type(i).kind, 0))

@@ -23,9 +23,9 @@ def raw_tracepoint(btf: Btf, name: str) -> Prototype:
     try:
         type_id = btf.find(PREFIX + name, kinds.BTF_KIND_TYPEDEF)
     except SymbolError:
-        from tracebee.btf.suggest import near
+        from tracebee.suggest import nearest
 
-        raise SymbolError(f"no raw tracepoint '{name}'", near(name, names(btf))) from None
+        raise SymbolError(f"no raw tracepoint '{name}'", nearest(name, names(btf))) from None
     found = btf.prototype(type_id)
     params = found.params[1:]
     for prefix in _NAMING_FUNCTIONS:

@@ -133,10 +133,8 @@ def dispatch(argv: Sequence[str], commands: Mapping[str, Callable[[Words], int]]
         return 0
     name = words.next("a command") if words else next(iter(commands))
     if name not in commands:
-        from difflib import get_close_matches
+        from tracebee.suggest import did_you_mean
 
-        near = get_close_matches(name, commands, n=1)
-        raise UsageError(
-            f"there is no command '{name}'", hint=f"did you mean '{near[0]}'?" if near else words.hint
-        )
+        hint = did_you_mean(name, commands, count=1) or words.hint
+        raise UsageError(f"there is no command '{name}'", hint=hint)
     return commands[name](words)

@@ -71,7 +71,7 @@ def _check_kaddr(a: Analyser, node: ast.Call) -> Type:
         return UNKNOWN
     if a.options.symbol is None or not a.options.symbol(name):
         return a.error(f"Failed to resolve kernel symbol: {name}", node.arguments[0].span)
-    return pointer(UINT64, "kernel")
+    return UINT64
 
 
 def _kaddr(a: Analyser, node: ast.Call) -> int | None:

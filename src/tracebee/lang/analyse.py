@@ -330,7 +330,7 @@ class Analyser:
 
     def undefined(self, state: MapState, span: Span) -> Type:
         """Report a map that is read and never written."""
-        from tracebee.lang.suggest import did_you_mean
+        from tracebee.suggest import did_you_mean
 
         state.read = True
         hint = did_you_mean(state.name, (n for n, s in self.maps.items() if s.value.kind != "unknown"))

@@ -95,7 +95,7 @@ def _member(a: Analyser, record: Type, node: ast.Field) -> TypeField | None:
         return None
     member = a.records.member(record, node.name)
     if member is None:
-        from tracebee.lang.suggest import did_you_mean, nearest
+        from tracebee.suggest import did_you_mean, nearest
 
         names = a.records.member_names(record)
         hint = did_you_mean(node.name, names)
@@ -126,7 +126,7 @@ def _tuple_field(a: Analyser, node: ast.Field, t: Type) -> Type:
         return a.error(
             f"Invalid tuple index: {node.name}. Found {len(t.fields)} elements in tuple.", node.span
         )
-    from tracebee.lang.suggest import did_you_mean
+    from tracebee.suggest import did_you_mean
 
     return a.error(
         f"'{display(t)}' has no field named '{node.name}'",

@@ -52,7 +52,7 @@ def _identifier(a: Analyser, node: ast.Identifier) -> Type:
     if found is not None:
         return found[1]
     from tracebee.lang.names import builtins
-    from tracebee.lang.suggest import did_you_mean
+    from tracebee.suggest import did_you_mean
 
     return a.error(f"Unknown identifier: '{node.name}'", node.span, did_you_mean(node.name, builtins()))
 
@@ -62,7 +62,7 @@ def _builtin(a: Analyser, node: ast.Builtin) -> Type:
 
     row = builtins.find(node.name)
     if row is None:
-        from tracebee.lang.suggest import did_you_mean
+        from tracebee.suggest import did_you_mean
 
         return a.error(
             f"Unknown builtin: '{node.name}'", node.span, did_you_mean(node.name, builtins.names())
@@ -84,7 +84,7 @@ def _variable(a: Analyser, node: ast.Variable) -> Type:
 
 
 def _like(name: str, scopes: list[dict[str, VariableState]]) -> str | None:
-    from tracebee.lang.suggest import did_you_mean
+    from tracebee.suggest import did_you_mean
 
     hint = did_you_mean(name, {n for scope in scopes for n in scope})
     return hint.replace("'", "'$", 1) if hint else None

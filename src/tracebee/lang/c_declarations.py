@@ -156,7 +156,7 @@ class Reader:
         return known, self.definitions.alignment(known, name)
 
     def _near(self, name: str) -> str | None:
-        from tracebee.lang.suggest import did_you_mean  # only errors need it
+        from tracebee.suggest import did_you_mean  # only errors need it
 
         return did_you_mean(name, [*self.definitions.names(), *INTEGERS])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import Diagnostic
-from tracebee.lang.suggest import did_you_mean
+from tracebee.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -124,7 +124,7 @@ def _check_builtin(a: Analyser, node: ast.Call) -> Type:
 
     row = builtins.find(node.name)
     if row is None:
-        from tracebee.lang.suggest import did_you_mean
+        from tracebee.suggest import did_you_mean
 
         for argument in node.arguments:
             if isinstance(argument, ast.Expr) and not isinstance(argument, ast.Map):

@@ -14,8 +14,8 @@ from tracebee.lang.attach_points import scan
 from tracebee.lang.literals import integer
 from tracebee.lang.names import BARE_PROBES, KEYWORDS, PROVIDERS, is_builtin
 from tracebee.lang.parse_statements import MAX_ERRORS, ErrorLimit, StatementParser
-from tracebee.lang.suggest import did_you_mean
 from tracebee.source import Span
+from tracebee.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -49,11 +49,10 @@ def kind_of(name: str) -> Kind:
     """
     kind = _BY_NAME.get(name)
     if kind is None:
-        import difflib  # only on the way to an error
+        from tracebee.suggest import did_you_mean
 
-        close = difflib.get_close_matches(name, _BY_NAME, n=2)
         known = ", ".join(k.name for k in KINDS)
-        hint = f"did you mean {' or '.join(repr(c) for c in close)}?" if close else f"probe kinds: {known}"
+        hint = did_you_mean(name, _BY_NAME, count=2) or f"probe kinds: {known}"
         raise Diagnostic(f"unknown probe kind '{name}'", hint=hint)
     return kind
 

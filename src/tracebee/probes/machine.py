@@ -138,12 +138,3 @@ def matching(pattern: str, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if match(name):
             yield name
-
-
-def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """Up to three names close to a mistyped one."""
-    import difflib  # only on the way to an error
-
-    # Comparing is slow, and a kernel has 80,000 functions: a typing error spares the start or the end.
-    likely = (n for n in names if n[:2] == name[:2] or n[-3:] == name[-3:])
-    return difflib.get_close_matches(name, likely, n=3, cutoff=0.7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.errors import MissingProbe
-from tracebee.probes.machine import nearest
+from tracebee.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,5 +13,4 @@ if TYPE_CHECKING:
 
 def missing(message: str, name: str, known: Iterable[str], otherwise: str | None = None) -> MissingProbe:
     """The error for ``name``, suggesting the nearest of the ``known`` names, else what ``otherwise`` says."""
-    close = nearest(name, known)
-    return MissingProbe(message, hint=f"did you mean '{close[0]}'?" if close else otherwise)
+    return MissingProbe(message, hint=did_you_mean(name, known, count=1) or otherwise)

@@ -6,6 +6,7 @@ import os
 
 from tracebee.errors import UsageError
 from tracebee.source import Source
+from tracebee.suggest import did_you_mean
 
 _HERE = os.path.dirname(__file__)
 
@@ -23,11 +24,7 @@ def find_tool(name: str) -> Source:
     name = name.removesuffix(".bt")
     path = os.path.join(_HERE, f"{name}.bt")
     if not os.path.isfile(path):
-        import difflib
-
-        close = difflib.get_close_matches(name, names(), n=2)
-        known = f"tools: {', '.join(names())}"
-        hint = f"did you mean '{close[0]}'?" if close else known
+        hint = did_you_mean(name, names(), count=1) or f"tools: {', '.join(names())}"
         raise UsageError(f"'{name}' is neither a file nor a tool", hint=hint)
     with open(path, encoding="utf-8") as file:
         return Source(f"{name}.bt", file.read())

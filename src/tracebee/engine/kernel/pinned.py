@@ -238,11 +238,11 @@ def _read(place: str) -> dict[str, Any]:
         name = os.path.basename(place)
         parent = os.path.dirname(place)
         known = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
-        from difflib import get_close_matches
+        from tracebee.suggest import nearest
 
         raise SymbolError(
             f"no script is pinned as '{name}'",
-            get_close_matches(name, known),
+            nearest(name, known),
             hint=None if known else "tracebee --pin NAME leaves one",
         )
     with Map.pinned(f"{place}/script", uapi.BPF_F_RDONLY) as table:
