@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +15,9 @@ from tracebee.probes.kinds import KINDS, kind_of, module_of
 from tracebee.probes.machine import Machine
 from tracebee.probes.provider import Provider
 from tracebee.probes.regs import ARM64, X86_64, registers
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def point(text: str) -> AttachPoint:
@@ -161,3 +166,27 @@ def test_paths_of_programs_and_libraries() -> None:
     for wrong in ("/no/such/file", "nosuchlibraryorprogram", "/no/such*", ""):
         with pytest.raises(Diagnostic):
             find_binaries(wrong, Machine())
+
+
+@pytest.mark.needs("gcc")
+def test_emptied_library_gives_way_to_libc(tmp_path: Path) -> None:
+    """glibc 2.34 moved pthread_create to libc; older scripts have uprobe:libpthread:pthread_create."""
+
+    def library(name: str, text: str) -> None:
+        source = tmp_path / "source.c"
+        source.write_text(text)
+        subprocess.run(["gcc", "-shared", "-nostdlib", "-o", tmp_path / name, source], check=True)
+
+    library("libc.so.6", "int pthread_create(void) { return 1; }")
+    library("libpthread.so.0", "void __libpthread_version_placeholder(void) { }")
+    library("librt.so.1", "void pthread_create(void) { }")
+
+    def traced(name: str) -> tuple[str, int]:
+        machine = Machine()
+        groups = module_of("uprobe").expand(
+            point(f"uprobe:{tmp_path}/{name}:pthread_create"), machine, frozenset()
+        )
+        return os.path.basename(groups[0].wanted[0][1]["path"]), len(machine.warnings)
+
+    assert traced("libpthread.so.0") == ("libc.so.6", 1)
+    assert traced("librt.so.1") == ("librt.so.1", 0)  # one that has functions is what was meant

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from tracebee.lang import ast
 from tracebee.lang.constants import evaluate
@@ -13,6 +12,7 @@ from tracebee.lang.script import RODATA
 from tracebee.lang.types import UINT8, UINT64, Type, display, pointer
 from tracebee.lang.unify import UNKNOWN, is_number
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Value
     from tracebee.lang.analyse import Analyser

@@ -7,6 +7,7 @@ be left out with ``-p`` or ``-c``.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,7 +54,8 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[U
     path, language, place = _split(point, machine)
     returns = kind == "uretprobe"
     wanted: list[tuple[str, dict[str, Any]]] = []
-    for binary in find_binaries(path, machine):
+    for found in find_binaries(path, machine):
+        binary = _with_functions(found, machine)
         wanted += _functions(binary, language, place, kind, machine, many=is_wild(path))
     if not wanted:
         raise MissingProbe(f"no function matches '{point.text}'")
@@ -74,6 +76,25 @@ def _split(point: AttachPoint, machine: Machine) -> tuple[str, str, str]:
     if len(parts) != 2 or not parts[1]:
         raise Diagnostic(f"{kind} needs a path and a function", hint=f"write {kind}:PATH:FUNCTION")
     return parts[0], "", parts[1]
+
+
+_STUBS = ("libpthread.so", "libdl.so", "librt.so", "libutil.so", "libanl.so")
+
+
+def _with_functions(library: str, machine: Machine) -> str:
+    """The library itself, or libc.so.6 beside it when that has its functions since glibc 2.34.
+
+    What is left of such a library defines placeholders alone; scripts from before still name it.
+    """
+    folder, _, name = library.rpartition("/")
+    libc = f"{folder}/libc.so.6"
+    if not name.startswith(_STUBS) or not os.path.exists(libc):
+        return library
+    with open_image(library, library) as image:
+        if any(not s.name.endswith("_version_placeholder") for s in functions(image)):
+            return library
+    machine.warn(f"{name} is empty: glibc has its functions in libc.so.6, which is traced instead")
+    return libc
 
 
 def _functions(
