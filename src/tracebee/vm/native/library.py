@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _EOPNOTSUPP = 95
 _C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 5)
 # The ring buffer's text has the page size of x86-64, and of most arm64 kernels, in it.
-_TEXTS = ("maps.s", "process.s", "strings.s", *(("ringbuf.s",) if mmap.PAGESIZE == 4096 else ()))
+_TEXTS = ("maps.s", "process.s", "memory.s", "strings.s", *(("ringbuf.s",) if mmap.PAGESIZE == 4096 else ()))
 
 
 class NativeFunctions:
@@ -157,12 +157,13 @@ def _cpu() -> int:
 
 @functools.cache
 def _texts() -> tuple[str, ...]:
-    directory = os.path.dirname(__file__)
-    codes = [_thread_id()]
-    for name in _TEXTS:
-        with open(f"{directory}/{name}") as file:
-            codes.append(file.read())
-    return tuple(codes)
+    return (_thread_id(), *[text(name) for name in _TEXTS])
+
+
+def text(name: str) -> str:
+    """One of the texts beside this file, for functions that are linked with others."""
+    with open(f"{os.path.dirname(__file__)}/{name}") as file:
+        return file.read()
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-; Helpers that ask about time, the processor and the process, and copy its memory, through the C library.
+; Helpers that ask about time, the processor and the process, through the C library.
 
 .func ktime_get_ns
   r1 = 1                        ; CLOCK_MONOTONIC
@@ -59,43 +59,16 @@
   r0 = *(u32 *)(r10 -8)
   exit
 
-.func probe_read_user
-  call read_memory
+; Whose memory read_memory and read_string read.
+.func traced_process
+  call kfunc getpid
+  w0 = w0
   exit
 
 .func probe_read_kernel
   call read_memory
   exit
 
-.func probe_read
-  call read_memory
-  exit
-
-; Copy r2 bytes from r3 to r1: 0, or -EFAULT and zeros. The kernel does the copying: a bad address is its
-; error, not this process's end.
-.func read_memory
-  r6 = r1
-  w7 = w2
-  *(u64 *)(r10 -16) = r1        ; struct iovec: here
-  *(u64 *)(r10 -8) = r7
-  *(u64 *)(r10 -32) = r3        ; and there
-  *(u64 *)(r10 -24) = r7
-  call kfunc getpid
-  w1 = w0
-  r2 = r10
-  r2 += -16
-  r3 = 1
-  r4 = r10
-  r4 += -32
-  r5 = 1
-  call kfunc process_vm_readv
-  if r0 == r7 goto whole
-  r1 = r6
-  r2 = 0
-  r3 = r7
-  call kfunc memset
-  r0 = -14                      ; EFAULT
-  exit
-whole:
-  r0 = 0
+.func probe_read_kernel_str
+  call read_string
   exit
