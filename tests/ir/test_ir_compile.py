@@ -6,7 +6,6 @@ import pytest
 
 from tracebee.errors import EncodeError, UnsupportedError
 from tracebee.ir import CTX, I64, STACK, Builder, Module, compile_module
-from tracebee.ir.cfg_dot import code_dot, function_dot
 from tracebee.ir.dump import dump_module
 from tracebee.ir.stages import Stages
 from tracebee.isa.disasm import disassemble
@@ -165,14 +164,7 @@ def test_dumps() -> None:
     b.ret(x)
     text = dump_module(module)
     assert "  %0 = load u32 %ctx+8                          ; 3:14\n" in text
-    assert '"entry" -> "then" [label="yes"];' in function_dot(module.functions[0])
     stages = Stages()
-    code = compile_module(module, after_pass=stages.record).functions[0]
+    compile_module(module, after_pass=stages.record)
     assert "; after lowering\n" in stages.every()
     assert "br" not in stages.final()
-    assert code_dot("f", code.insns) == (
-        'digraph "f" {\n'
-        '  node [shape=box, fontname="monospace", fontsize=10];\n'
-        '  "0" [label="0: r0 = *(u32 *)(r1 +8)\\l1: exit\\l"];\n'
-        "}\n"
-    )

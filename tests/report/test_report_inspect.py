@@ -15,7 +15,6 @@ from tracebee.isa.disasm import format_insn
 from tracebee.report.inspect.btf import btf_text, users_of_btf
 from tracebee.report.inspect.code import Row, translated_text
 from tracebee.report.inspect.events import Event, event_json, event_text
-from tracebee.report.inspect.graph import control_flow
 from tracebee.report.inspect.link import link_text
 from tracebee.report.inspect.program import program_text
 from tracebee.report.inspect.typed import typed_value
@@ -95,23 +94,6 @@ def rows(text: str) -> list[Row]:
         out.append(Row(slot, insn, format_insn(insn), None, None))
         slot += insn.slots
     return out
-
-
-def test_graph_of_a_loop_with_a_wide_load_and_a_long_jump() -> None:
-    graph = control_flow(
-        rows(
-            "r1 = 0x1122334455667788\nagain: \nr1 += -1\nif r1 != 0 goto again\n"
-            "gotol out\nr0 = 1\nout: \nr0 = 0\nexit"
-        ),
-        'a "name"',
-    )
-    assert [line for line in graph.splitlines() if "->" in line] == [
-        "\tb0 -> b2;",
-        "\tb2 -> b2;",
-        "\tb2 -> b4;",
-        "\tb4 -> b6;",
-        "\tb5 -> b6;",
-    ]
 
 
 def test_listing_without_sources() -> None:

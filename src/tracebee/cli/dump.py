@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,7 +57,7 @@ def _print_code(script: Script) -> None:
 
 
 def _print_graphs(script: Script) -> None:
-    from tracebee.ir.cfg_dot import code_dot
+    from tracebee.isa.dot import code_dot
 
     for function in (*(p.function for p in script.object.programs), *script.object.functions):
         print(code_dot(function.name, function.insns))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from tracebee.cli import choice
 from tracebee.cli.words import Words, dispatch
 from tracebee.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.kernel.map import Map
     from tracebee.kernel.program import Program
@@ -102,9 +102,10 @@ def _dump_translated(words: Words, program: Program, flags: set[str]) -> int:
     rows = code.translated(program)
     opcodes, lines = "opcodes" in flags, "linum" in flags
     if "visual" in flags:
-        from tracebee.report.inspect.graph import control_flow
+        from tracebee.isa.dot import code_dot
 
-        print(control_flow(rows, program.name))
+        heads = {row.slot for row in rows if row.proto is not None}
+        print(code_dot(program.name, [r.insn for r in rows], [r.text for r in rows], heads), end="")
     elif words.json:
         print(json_text(code.translated_records(rows, opcodes=opcodes, lines=lines), pretty=words.pretty))
     else:
