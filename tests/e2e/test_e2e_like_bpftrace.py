@@ -23,7 +23,7 @@ SCRIPTS = [
     'BEGIN { @["x"] = count(); @["x"] = count(); @["y"] = count(); @s["z"] = stats(4); exit(); }',
     "BEGIN { @x[1] = 10; @x[2] = 20; @x[3] = 5; print(@x, 2); print(@x, 2, 5); clear(@x); exit(); }",
     'BEGIN { @q["one", 2, 3] = avg(4); @q["one", 2, 4] = avg(6); print(@q); exit(); }',
-    "BEGIN { @[1] = count(); @[-1] = count(); @[5] = count(); @[5] = count(); print(@, 1); exit(); }",
+    "BEGIN { @[1] = sum(2); @[-1] = sum(1); @[5] = sum(3); print(@, 1); exit(); }",
     'BEGIN { $t = (1, "two", 3); print($t); print($t.1); @t = (1,2); exit(); }',
     "BEGIN { @x = 1; zero(@x); @y[1] = 1; delete(@y[1]); @z[1] = 3; zero(@z); exit(); }",
     "BEGIN { print(@nothing); @nothing = 1; clear(@nothing); exit(); }",
