@@ -6,11 +6,13 @@ needs few of them. docs/library.md describes them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracebee.api.direct import BPF as BPF
     from tracebee.api.direct import Attachment as Attachment
+    from tracebee.api.objects import Object as Object
     from tracebee.api.script import Event as Event
     from tracebee.api.script import Result as Result
     from tracebee.api.script import Script as Script
@@ -35,6 +37,7 @@ __all__ = [
     "Diagnostic",
     "Event",
     "KernelError",
+    "Object",
     "PrivilegeError",
     "Result",
     "Script",
@@ -51,6 +54,7 @@ __all__ = [
 _MODULES = {
     "BPF": "api.direct",
     "Attachment": "api.direct",
+    "Object": "api.objects",
     "Event": "api.script",
     "Result": "api.script",
     "Script": "api.script",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from tracebee.lang.compile import compile_script
 from tracebee.lang.config import SETTINGS, from_environment
@@ -13,8 +12,10 @@ from tracebee.lang.options import Options
 from tracebee.probes.machine import Machine
 from tracebee.probes.provider import Provider
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from tracebee.errors import Diagnostic
     from tracebee.ir import Function

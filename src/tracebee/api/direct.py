@@ -7,7 +7,6 @@ from assembler text; how it is typed follows from what it is attached to, as in 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.api.table import Table
 from tracebee.engine.kernel.debug_info import with_debug_info
@@ -21,12 +20,14 @@ from tracebee.obj.model import Function, LineInfo, MapDef, Object, ProgramDef, R
 from tracebee.probes.kinds import module_of
 from tracebee.probes.machine import Machine
 from tracebee.probes.session import Session, close_all
+from tracebee.typed import NamedTuple
 from tracebee.uapi import BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_UNSPEC
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from tracebee.kernel.program import Program
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.api.compiling import compile_text
 from tracebee.api.maps import Maps
@@ -17,11 +16,13 @@ from tracebee.report.decode import decoder
 from tracebee.report.fields import member
 from tracebee.report.reporter import Reporter
 from tracebee.source import Source
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from tracebee.engine.command import Command
     from tracebee.errors import Diagnostic

@@ -23,39 +23,52 @@ class Table(MutableMapping[Any, Any]):
         self.map = kernel_map
 
     def __getitem__(self, key: Any) -> Any:
-        value = self.map.lookup(_pack(key, self.map.key_size))
+        value = self.map.lookup(self._key_bytes(key))
         if value is None:
             raise KeyError(key)
-        return self._value(value)
+        return self._values(value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        size = self.map.value_size
         if self.map.is_per_cpu:
-            data = self.map.join_slots([_pack(v, size) for v in value])
+            data = self.map.join_slots([self._value_bytes(v) for v in value])
         else:
-            data = _pack(value, size)
-        self.map.update(_pack(key, self.map.key_size), data)
+            data = self._value_bytes(value)
+        self.map.update(self._key_bytes(key), data)
 
     def __delitem__(self, key: Any) -> None:
-        if not self.map.delete(_pack(key, self.map.key_size)):
+        if not self.map.delete(self._key_bytes(key)):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
-        return (_unpack(key) for key in self.map.keys())  # noqa: SIM118 - a kernel map is no mapping
+        return (self._key(key) for key in self.map.keys())  # noqa: SIM118 - a kernel map is no mapping
 
     def __len__(self) -> int:
         return sum(1 for _ in self.map.keys())  # noqa: SIM118
 
     def read(self) -> dict[Any, Any]:
         """All keys and values, read in batches where the kernel can."""
-        return {_unpack(key): self._value(value) for key, value in self.map.items()}
+        return {self._key(key): self._values(value) for key, value in self.map.items()}
 
     def clear(self) -> None:
         """Remove every key; of an array, set each element to zero."""
         self.map.clear()
 
-    def _value(self, value: bytes) -> Any:
-        return [_unpack(v) for v in self.map.slots(value)] if self.map.is_per_cpu else _unpack(value)
+    def _values(self, value: bytes) -> Any:
+        return [self._value(v) for v in self.map.slots(value)] if self.map.is_per_cpu else self._value(value)
+
+    # How bytes are read and written.
+
+    def _key_bytes(self, key: Any) -> bytes:
+        return _pack(key, self.map.key_size)
+
+    def _value_bytes(self, value: Any) -> bytes:
+        return _pack(value, self.map.value_size)
+
+    def _key(self, data: bytes) -> Any:
+        return _unpack(data)
+
+    def _value(self, data: bytes) -> Any:
+        return _unpack(data)
 
 
 def _pack(value: Any, size: int) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.btf.kinds import (
     BTF_INT_BOOL,
     BTF_INT_CHAR,
@@ -17,7 +15,10 @@ from tracebee.btf.kinds import (
 )
 from tracebee.errors import EncodeError, SymbolError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracebee.btf import Btf
     from tracebee.isa.codec import ByteOrder
     from tracebee.obj.model import Object, Variable
@@ -57,7 +58,8 @@ def encode_value(btf: Btf, type_id: int, value: Any, size: int, what: str = "val
     """A Python value as the C type's bytes.
 
     Integers, booleans and enumerations take int (enumerations their names too), char arrays str or
-    bytes, arrays sequences, structs dictionaries (members not named are zero), anything bytes.
+    bytes, arrays sequences, structs dictionaries (members not named are zero) or tuples of their members in
+    order, anything bytes.
 
     :raises EncodeError: it does not fit; SymbolError: no such member or enumerator.
     """
@@ -89,6 +91,8 @@ def encode_value(btf: Btf, type_id: int, value: Any, size: int, what: str = "val
         return b"".join(parts).ljust(size, b"\0")
     if record.kind in COMPOSITES:
         data = bytearray(size)
+        if isinstance(value, tuple):
+            value = dict(zip((f.name for f in btf.fields(type_id)), value, strict=False))
         for name, item in value.items():
             field = btf.member_path(type_id, name)
             if field.bit_size:

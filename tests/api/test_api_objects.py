@@ -1,0 +1,110 @@
+"""Object files from Python: what is set before loading, read after it, attached and run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+import tracebee
+from tracebee.errors import EncodeError, SymbolError, UsageError
+
+pytestmark = [pytest.mark.needs("clang")]
+bpf = pytest.mark.needs("bpf")
+PACKET = bytes(14)
+
+
+@bpf
+def test_variables_before_and_after_loading(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("globals")) as obj:
+        assert obj.variables["limit"] == 10
+        assert obj.variables["greeting"] == "hello"
+        obj.variables["limit"] = 1000
+        obj.variables["custom"] = 0
+        obj.load()
+        assert obj.programs["first"].test_run(PACKET).retval == 1002
+        assert obj.variables["counter"] == 1
+        obj.variables["counter"] = 40
+        obj.variables["pair"] = {"a": 7, "b": [1, 2]}
+        obj.programs["first"].test_run(PACKET)
+        assert obj.variables["counter"] == 41
+        assert obj.variables["pair"] == {"a": 7, "b": [1, 3]}
+        with pytest.raises(UsageError, match="'limit' is read-only once globals is loaded"):
+            obj.variables["limit"] = 1
+        with pytest.raises(EncodeError, match="does not fit int"):
+            obj.variables["counter"] = 1 << 40
+
+
+@bpf
+def test_which_programs_are_loaded(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("globals")) as obj:
+        assert (obj.programs["first"].autoload, obj.programs["second"].autoload) == (True, False)
+        obj.programs["first"].autoload = False
+        obj.programs["second"].autoload = True
+        obj.load()
+        assert obj.programs["second"].test_run(PACKET).retval == sum(range(10)) + ord("h")
+        with pytest.raises(UsageError, match="'first' was not loaded"):
+            obj.programs["first"].test_run(PACKET)
+        with pytest.raises(UsageError, match="too late"):
+            obj.programs["first"].autoload = True
+
+
+@bpf
+def test_maps_have_the_types_of_their_declarations(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("link_main"), compiled("link_library")) as obj:
+        obj.maps["points"].max_entries = 2
+        obj.load()
+        points = obj.maps["points"]
+        assert obj.programs["fill"].test_run(PACKET).retval == 0
+        assert dict(points) == {3: {"x": 1, "y": 2, "next": 0}}
+        points[4] = {"x": -5}
+        assert points[4] == {"x": -5, "y": 0, "next": 0}
+        with pytest.raises(tracebee.KernelError):
+            points[5] = {"y": 1}  # two entries is what was asked for
+        del points[3]
+        assert points.read() == {4: {"x": -5, "y": 0, "next": 0}}
+        with pytest.raises(EncodeError, match="key of map 'points'"):
+            points["four"]
+
+
+@bpf
+def test_attached_by_section(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("sections")) as obj:
+        for name, program in obj.programs.items():
+            program.autoload = name in ("tracepoint_long", "raw_short")
+        obj.load()
+        hits = obj.maps["hits"]
+        with obj.attach():
+            os.getpgid(0)
+        assert hits[0] > 0
+        assert hits[2] > 0
+        before = hits[0]
+        os.getpgid(0)
+        assert hits[0] == before
+        with obj.programs["tracepoint_long"].attach() as attachment:
+            assert attachment.probes == ("tracepoint_long",)
+            os.getpgid(0)
+        assert hits[0] > before
+
+
+@pytest.mark.needs("bpf", "tcp_struct_ops")
+def test_struct_ops_are_attached_too(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("struct_ops")) as obj:
+        obj.load()
+        with obj.attach() as attachment, open("/proc/sys/net/ipv4/tcp_available_congestion_control") as file:
+            assert attachment.probes == ("plain", "linked")
+            assert {"bee_plain", "bee_linked"} <= set(file.read().split())
+
+
+def test_names_that_are_not_there(compiled: Callable[[str], str]) -> None:
+    obj = tracebee.Object(compiled("globals"))
+    with pytest.raises(SymbolError, match="no program 'frist'") as caught:
+        obj.programs["frist"]
+    assert "first" in caught.value.candidates
+    with pytest.raises(SymbolError, match="no map 'hits'"):
+        obj.maps["hits"]
+    with pytest.raises(SymbolError, match="no global variable"):
+        obj.variables["limits"]
+    with pytest.raises(UsageError, match="is not loaded"):
+        obj.attach()
