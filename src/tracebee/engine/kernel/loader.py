@@ -7,7 +7,6 @@ instructions here, from the object's symbolic relocations.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.errors import SymbolError, UnsupportedError, VerifierError
@@ -18,6 +17,7 @@ from tracebee.kernel.program import Program
 from tracebee.obj.image import build_image
 from tracebee.obj.model import RelocKind
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable
@@ -178,7 +178,7 @@ class _Loader:
         for definition in obj.maps:
             self._inner_values(definition)
         if struct_ops:
-            from tracebee.engine.kernel.struct_ops import create_maps, fill_maps
+            from tracebee.engine.kernel.struct_ops import create_maps
 
             create_maps(loaded)
         chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload)]
@@ -186,8 +186,6 @@ class _Loader:
             loaded.programs[program.name] = self._program(program)
         for definition in obj.maps:
             self._program_values(definition)
-        if struct_ops:
-            fill_maps(loaded)
 
     # Maps.
 

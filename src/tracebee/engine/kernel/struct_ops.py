@@ -7,16 +7,21 @@ newer than the kernel's. Source: Linux ``kernel/bpf/bpf_struct_ops.c``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from tracebee import uapi
 from tracebee.btf import Btf
 from tracebee.errors import SymbolError, UnsupportedError
 from tracebee.kernel.map import Map
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.types import Member
     from tracebee.engine.kernel.loader import LoadedObject
+    from tracebee.kernel.link import Link
     from tracebee.obj.model import Object, ProgramDef, StructOps
+
+
+_KEY = bytes(4)  # such a map has one element
 
 
 class _Target(NamedTuple):
@@ -50,7 +55,10 @@ def create_maps(loaded: LoadedObject) -> None:
     for ops in loaded.object.struct_ops:
         target = _target(ops)
         definition = definitions[ops.map]._replace(value_size=target.value_size)
-        loaded.maps[ops.map] = Map.create(definition, btf_vmlinux_value_type_id=target.value_id)
+        # The kernel wants the object's types too, though the map's value is one of its own.
+        loaded.maps[ops.map] = Map.create(
+            definition, btf=loaded.btf, btf_vmlinux_value_type_id=target.value_id
+        )
 
 
 def attach_target(obj: Object, program: ProgramDef) -> int:
@@ -84,28 +92,61 @@ def _member_name(obj: Object, ops: StructOps, offset: int) -> str:
     raise UnsupportedError(f"{ops.map}: no member of struct {ops.type_name} at offset {offset}")
 
 
-def fill_maps(loaded: LoadedObject) -> None:
-    """Write the structs: data members copied by name, function pointers as program descriptors."""
+class Registration:
+    """A struct that the kernel uses until ``close``, by an update of its map alone."""
+
+    def __init__(self, table: Map) -> None:
+        self._map = table
+
+    def close(self) -> None:
+        """Take it out of use."""
+        self._map.delete(_KEY)
+
+
+def attach_struct_ops(loaded: LoadedObject, name: str) -> Registration | Link:
+    """Give a ``.struct_ops`` variable of a loaded object to its subsystem; closing the result takes it back.
+
+    The kernel keeps a reference to what is registered without a link: it stays when the process ends.
+
+    :raises SymbolError: the object has no such variable.
+    :raises UnsupportedError: this kernel's struct lacks a member that the variable sets.
+    :raises KernelError: the subsystem refuses it.
+    """
+    from tracebee.kernel.link import Link
+
+    for ops in loaded.object.struct_ops:
+        if ops.map == name:
+            break
+    else:
+        found = [ops.map for ops in loaded.object.struct_ops]
+        raise SymbolError(f"{loaded.object.name} has no struct_ops variable '{name}'", found)
+    table = loaded.maps[name]
+    table.update(_KEY, _value(loaded, ops))
+    if not ops.link:
+        return Registration(table)
+    return Link.create(table.fd, 0, uapi.BPF_STRUCT_OPS, what=name)
+
+
+def _value(loaded: LoadedObject, ops: StructOps) -> bytes:
+    """The map's value: data members copied by name, function pointers as program descriptors."""
     kernel = Btf.vmlinux()
     own = Btf.from_bytes(loaded.object.btf)
-    for ops in loaded.object.struct_ops:
-        target = _target(ops)
-        places = {m.name: m for m in target.members}
-        value = bytearray(target.value_size)
-        programs = {offset: name for offset, name in ops.members if name in loaded.programs}
-        for member in own.struct(ops.type_id).members:
-            offset, size = member.bit_offset // 8, own.size(member.type_id)
-            content = ops.data[offset : offset + size]
-            if offset in programs:
-                content = loaded.programs[programs[offset]].fd.to_bytes(8, "little")
-            if not any(content):
-                continue
-            place = places.get(member.name)
-            if place is None or kernel.size(place.type_id) != len(content):
-                raise UnsupportedError(
-                    f"{ops.map}: this kernel's struct {ops.type_name} has no such '{member.name}'"
-                )
-            at = target.data_offset + place.bit_offset // 8
-            value[at : at + len(content)] = content
-        # Without BPF_F_LINK the update registers the struct at once; with it a link does so later.
-        loaded.maps[ops.map].update(b"\0\0\0\0", bytes(value))
+    target = _target(ops)
+    places = {m.name: m for m in target.members}
+    value = bytearray(target.value_size)
+    programs = {offset: name for offset, name in ops.members if name in loaded.programs}
+    for member in own.struct(ops.type_id).members:
+        offset, size = member.bit_offset // 8, own.size(member.type_id)
+        content = ops.data[offset : offset + size]
+        if offset in programs:
+            content = loaded.programs[programs[offset]].fd.to_bytes(8, "little")
+        if not any(content):
+            continue
+        place = places.get(member.name)
+        if place is None or kernel.size(place.type_id) != len(content):
+            raise UnsupportedError(
+                f"{ops.map}: this kernel's struct {ops.type_name} has no such '{member.name}'"
+            )
+        at = target.data_offset + place.bit_offset // 8
+        value[at : at + len(content)] = content
+    return bytes(value)
