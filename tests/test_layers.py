@@ -8,6 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tracebee"
 LAYERS = [
     *(
+        "typed",
         "source",
         "errors",
         "suggest",

@@ -17,10 +17,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.source import NOWHERE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -6,8 +6,7 @@ until it is asked for: a script without kernel types should not pay for the read
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.reader import Btf as Btf
     from tracebee.btf.types import Type as Type

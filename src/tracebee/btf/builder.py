@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import TYPE_CHECKING
 
 from tracebee.btf import kinds
 from tracebee.errors import EncodeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -9,13 +9,13 @@ are not aligned are packed.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.btf import kinds
 from tracebee.btf.ctext import KEYWORD, Declarator, plain_base
 from tracebee.btf.layout import is_packed, real_member
 from tracebee.errors import DecodeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

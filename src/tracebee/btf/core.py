@@ -8,14 +8,14 @@ any other relocation *poison*: its instruction is replaced by one the verifier r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
 from tracebee.btf import core_kinds as ck
 from tracebee.btf import kinds
 from tracebee.btf.core_compat import essential_name, kinds_agree
 from tracebee.btf.core_spec import Spec, match_enumerator, match_names, match_spec, parse_spec
 from tracebee.errors import DecodeError, SymbolError, UnsupportedError
+from tracebee.typed import NamedTuple, Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

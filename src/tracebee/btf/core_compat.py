@@ -8,11 +8,11 @@ names (``bpf_core_type_matches``).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.btf import kinds
 from tracebee.errors import DecodeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
     from tracebee.btf.types import Type

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import DecodeError, UnsupportedError
 from tracebee.isa.insn import (
     BPF_ALU,
@@ -21,6 +19,7 @@ from tracebee.isa.insn import (
     Insn,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.core import CoreValue
 

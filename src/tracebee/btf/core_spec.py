@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from tracebee.btf import kinds
 from tracebee.btf.core_compat import (
     essential_name,
@@ -13,7 +11,9 @@ from tracebee.btf.core_compat import (
 )
 from tracebee.btf.core_kinds import BPF_CORE_TYPE_MATCHES, ENUMVAL_KINDS, FIELD_KINDS, TYPE_KINDS
 from tracebee.errors import DecodeError
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
 

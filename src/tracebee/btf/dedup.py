@@ -9,13 +9,12 @@ name and refer to the same kept types; they come last, when all that they refer 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.btf import kinds
 from tracebee.btf.builder import Builder
 from tracebee.btf.references import references, with_references
 from tracebee.errors import DecodeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 

@@ -7,11 +7,12 @@ are in bytes from the section's start, as in the file.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.btf.kinds import BTF_MAGIC, BTF_VERSION
 from tracebee.errors import DecodeError
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.btf import kinds
 from tracebee.btf.types import Field, Layout, Member, Type
 from tracebee.errors import DecodeError, SymbolError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
 

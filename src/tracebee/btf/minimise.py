@@ -6,14 +6,13 @@ become ``void *``. Shipped with an object, it makes up for a kernel without BTF 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.btf import core_kinds as ck
 from tracebee.btf import kinds
 from tracebee.btf.builder import Builder
 from tracebee.btf.core import Relocation, Resolver
 from tracebee.btf.references import references, with_references
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.btf import kinds
 from tracebee.errors import SymbolError
 from tracebee.suggest import nearest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
 

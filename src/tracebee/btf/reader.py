@@ -5,7 +5,6 @@ section, and only the types that are asked for are decoded.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee.btf import kinds
 from tracebee.btf.decode import decode
@@ -13,6 +12,7 @@ from tracebee.btf.index import Index
 from tracebee.btf.types import VOID, Enumerator, Field, Layout, Prototype, Type
 from tracebee.errors import DecodeError, SymbolError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from mmap import mmap

@@ -1,9 +1,10 @@
 """The records that BTF types decode to."""
 
+from __future__ import annotations
+
 # No postponed annotations here: NamedTuple compiles each one that is a string, which doubles the
 # time the classes take to make.
-
-from typing import NamedTuple
+from tracebee.typed import NamedTuple
 
 
 class Member(NamedTuple):

@@ -6,10 +6,10 @@ positional parameters; so is everything after ``--``, except ``--name=value``, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from tracebee.errors import UsageError
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

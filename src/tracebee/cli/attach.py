@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from tracebee.cli.words import Words
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracebee.engine.kernel.pinned import PinnedEngine
     from tracebee.report.reporter import Reporter
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from tracebee.cli.words import Words
 from tracebee.errors import PrivilegeError, UsageError
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 USAGE = """\
 usage: tracebee feature [probe] [SECTION...] [helpers PROGRAM_TYPE]

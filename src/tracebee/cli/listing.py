@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import Diagnostic, TracebeeError
 from tracebee.probes.kinds import KINDS, kind_of, module_of
 from tracebee.probes.machine import Machine, is_wild, matching
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from tracebee.btf.reader import Btf
     from tracebee.cli.arguments import Arguments

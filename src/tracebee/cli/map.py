@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
 
 from tracebee import uapi
 from tracebee.cli import choice
 from tracebee.cli.words import Words, dispatch
 from tracebee.errors import TracebeeError, UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracebee.kernel.fd import Fd
     from tracebee.kernel.map import Map
     from tracebee.report.inspect.map import MapTypes

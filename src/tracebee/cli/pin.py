@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tracebee.cli import choice
 from tracebee.cli.words import Words, dispatch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 USAGE = """\
 usage: tracebee pin [list] [DIRECTORY]        what is pinned, everywhere or below a directory

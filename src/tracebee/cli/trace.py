@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, BinaryIO
 
 from tracebee import __version__
 from tracebee.cli.arguments import Arguments, parse, usage
 from tracebee.errors import UsageError, VerifierError
 from tracebee.source import Source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import BinaryIO
 
     from tracebee.engine.api import Engine
     from tracebee.engine.command import Command

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.elf.constants import (
     ELFCOMPRESS_ZLIB,
@@ -19,7 +18,9 @@ from tracebee.elf.constants import (
     SHT_NOTE,
 )
 from tracebee.errors import DecodeError, UnsupportedError
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from tracebee.engine.signals import STOPPING, Signals
 from tracebee.probes.session import Interrupted
+from tracebee.typed import Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.engine.api import Engine
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.dominators import Dominators
 from tracebee.ir.fold import compare
 from tracebee.ir.rewrite import rewrite
 from tracebee.ir.value import Block, Function, Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.ir.types import FUNC, I64, KERNEL, MAP, MAP_VALUE, MEM, POINTERS, STACK, VOID
 from tracebee.ir.value import (
     ATOMICS,
@@ -19,8 +17,10 @@ from tracebee.ir.value import (
 )
 from tracebee.source import NOWHERE, Span
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.obj.model import CoreReloc
 

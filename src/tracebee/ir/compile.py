@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from tracebee.errors import UnsupportedError
 from tracebee.ir.emit import Code, emit
 from tracebee.ir.frame import Frame, place_objects
@@ -15,7 +13,9 @@ from tracebee.ir.returns import duplicate_returns
 from tracebee.ir.scratch import add_scratch_lookup
 from tracebee.isa.insn import MAX_STACK
 from tracebee.obj import model
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

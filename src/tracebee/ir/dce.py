@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.gvn import is_pure
 from tracebee.ir.value import TERMINATORS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir.value import Function, Value
 

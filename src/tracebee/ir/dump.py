@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.types import VOID
 from tracebee.ir.value import CALLS, MASK64, UNARY
 from tracebee.source import NOWHERE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir.value import Function, Module, Value
 

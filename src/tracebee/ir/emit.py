@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import EncodeError
 from tracebee.ir.contents import Contents
 from tracebee.ir.legalize import BPF_CORE_ENUMVAL_VALUE, NEGATED, fits_imm
@@ -15,6 +13,7 @@ from tracebee.isa.insn import Insn
 from tracebee.obj.model import LineInfo, Reloc, RelocKind
 from tracebee.source import NOWHERE, Span
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

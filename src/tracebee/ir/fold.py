@@ -6,13 +6,12 @@ modulo 64.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.legalize import NEGATED, SWAPPED
 from tracebee.ir.types import POINTERS
 from tracebee.ir.value import BINARY, COMMUTATIVE, FLOATING, MASK64, UNARY, Function, Value
 from tracebee.ir.width import width
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -5,11 +5,10 @@ An object's life is that of the pointers to it; objects that do not live at the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.liveness import live_out
 from tracebee.ir.types import CTX, STACK
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

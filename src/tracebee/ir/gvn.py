@@ -5,13 +5,12 @@ What a branch has decided is known below it: a condition tested again is a const
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.dominators import Dominators
 from tracebee.ir.fold import simplify
 from tracebee.ir.types import CTX
 from tracebee.ir.value import BINARY, COMMUTATIVE, FLOATING, UNARY, Block, Function, Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 

@@ -8,12 +8,12 @@ of a block has a position of its own, at which its phis are written. Built as in
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
 
 from tracebee.ir.liveness import live_out
 from tracebee.ir.types import VOID
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, FLOATING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir.liveness import Facts
     from tracebee.ir.value import Block, Function, Value

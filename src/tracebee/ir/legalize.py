@@ -11,12 +11,11 @@ What changes:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.rewrite import rewrite
 from tracebee.ir.types import I64, POINTERS, VOID
 from tracebee.ir.value import BINARY, CALLS, COMMUTATIVE, FLOATING, Block, Function, Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

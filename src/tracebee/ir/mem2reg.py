@@ -6,12 +6,11 @@ over finished blocks. Objects that are only read and written whole as scalars be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.rewrite import rewrite
 from tracebee.ir.types import I64
 from tracebee.ir.value import Block, Function, Local, Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -7,12 +7,11 @@ the first's writers dominate the second's, because SSA values do not change.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.dominators import Dominators
 from tracebee.ir.gvn import operand_key
 from tracebee.ir.rewrite import rewrite
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 

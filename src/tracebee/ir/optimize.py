@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.branches import simplify_branches
 from tracebee.ir.dce import eliminate_dead
 from tracebee.ir.gvn import number_values
 from tracebee.ir.objects import merge_objects
 from tracebee.ir.selects import make_selects
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

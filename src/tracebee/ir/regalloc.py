@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from typing import TYPE_CHECKING
 
 from tracebee.ir.intervals import FAR, Interval, Numbering, build
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir.value import Block, Function, Value
 

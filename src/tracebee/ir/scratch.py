@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.dominators import Dominators
 from tracebee.ir.types import MAP, MAP_VALUE, STACK, VOID
 from tracebee.ir.value import Block, Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir.frame import Frame
     from tracebee.ir.value import Function

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.branches import simplify_branches
 from tracebee.ir.types import I64
 from tracebee.ir.value import Block, Function, Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -7,13 +7,13 @@ maps, data and functions have no place in a block: they are made where they are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.ir.types import CTX, I64, VOID
 from tracebee.source import NOWHERE, Source, Span
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
 ARITHMETIC = ("add", "sub", "mul", "udiv", "sdiv", "umod", "smod")
 BITWISE = ("and", "or", "xor", "shl", "lshr", "ashr")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.types import POINTERS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir.value import Value
 

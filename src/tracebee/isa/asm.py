@@ -24,7 +24,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from string import Formatter
-from typing import NamedTuple
 
 from tracebee.errors import Diagnostic, SourceError
 from tracebee.isa import insn as isa
@@ -32,6 +31,7 @@ from tracebee.isa.helpers import BY_NAME as HELPERS
 from tracebee.isa.insn import Insn
 from tracebee.isa.opcodes import OPCODES, Opcode
 from tracebee.source import Source, Span
+from tracebee.typed import NamedTuple
 
 
 class Symbol(NamedTuple):

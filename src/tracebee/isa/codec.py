@@ -8,13 +8,16 @@ target has the destination in the low four bits, a big-endian one in the high fo
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from tracebee.errors import DecodeError, EncodeError
 from tracebee.isa.insn import BPF_DW, BPF_IMM, BPF_LD, Insn
 
-ByteOrder = Literal["little", "big"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Literal
+
+    ByteOrder = Literal["little", "big"]
 
 SLOT_BYTES = 8
 
@@ -32,7 +35,7 @@ def encode(insns: Iterable[Insn], order: ByteOrder = "little") -> bytes:
         instruction, by its position in ``insns``.
     Source: RFC 9669, sections 3.1 and 3.2.
     """
-    insns = insns if isinstance(insns, Sequence) else tuple(insns)
+    insns = insns if isinstance(insns, (list, tuple)) else tuple(insns)
     slot, wide = _SLOT[order].pack, _WIDE[order].pack
     try:
         # -1 for a register out of range makes pack refuse it, at no cost for the others.

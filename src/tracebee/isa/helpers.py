@@ -12,7 +12,7 @@ Source: ``include/uapi/linux/bpf.h`` and the kernel's ``struct bpf_func_proto`` 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from tracebee.typed import NamedTuple
 
 
 class Helper(NamedTuple):

@@ -14,10 +14,10 @@ Conformance groups are those of RFC 9669, section 2.4; ``linux`` marks what only
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from tracebee.isa import insn as isa
 from tracebee.isa.insn import Insn
+from tracebee.typed import NamedTuple
 
 
 class Opcode(NamedTuple):

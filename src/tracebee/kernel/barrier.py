@@ -9,10 +9,9 @@ after (Arm Architecture Reference Manual, B2.3: release and acquire are RCsc).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.kernel.syscall import MACHINE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee import uapi
 from tracebee.kernel.attr import ID, INFO, OBJECT
 from tracebee.kernel.syscall import address, syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from tracebee import uapi
 from tracebee.kernel.attr import BTF_INFO, BTF_LOAD
 from tracebee.kernel.bpf import fd_by_id, ids, info_by_fd, try_bpf
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.syscall import address
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
-
 from tracebee.errors import KernelError, SymbolError
 from tracebee.kernel.btf import Btf
 from tracebee.kernel.link import Link
 from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    Thing = TypeVar("Thing")
 
 _ENOENT = 2
-Thing = TypeVar("Thing")
 
 
 def all_programs() -> Iterator[Program]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
 from tracebee.isa.helpers import BY_NAME
@@ -18,7 +17,9 @@ from tracebee.kernel.bpf import try_bpf
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.syscall import address
 from tracebee.kernel.type_probes import RETURN_ZERO, has_helper, has_map_type, loads, refuse_to_guess
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -6,7 +6,8 @@ Source: proc(5), ``/proc/pid/fdinfo``; the kernel's ``bpf_*_show_fdinfo`` functi
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from tracebee.typed import NamedTuple
 
 # What a descriptor's link reads.
 _KINDS = {

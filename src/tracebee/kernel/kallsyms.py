@@ -8,7 +8,7 @@ writes in ascending order up to the first module (``scripts/kallsyms.c``).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from tracebee.typed import NamedTuple
 
 PATH = "/proc/kallsyms"
 _CHUNK = 1 << 20

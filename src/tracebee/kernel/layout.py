@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _STRUCTS: dict[str, struct.Struct] = {}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import re
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
 from tracebee.errors import TracebeeError
@@ -42,7 +41,9 @@ from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
 from tracebee.kernel.type_probes import RETURN_ZERO, try_program
 from tracebee.obj.model import MapDef
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

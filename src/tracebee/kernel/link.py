@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.kernel.attr import (
@@ -18,6 +17,7 @@ from tracebee.kernel.bpf import bpf, fd_by_id, ids, pin, pinned
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.syscall import address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Self

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
 
 from tracebee import uapi
 from tracebee.kernel.attr import LINK_INFO
 from tracebee.kernel.bpf import info_by_fd
 from tracebee.kernel.syscall import address
+from tracebee.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class LinkInfo(NamedTuple):

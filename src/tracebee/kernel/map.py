@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.kernel import cpus
@@ -14,6 +13,7 @@ from tracebee.kernel.bpf import bpf, fd_by_id, ids, pin, pinned, try_bpf
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.syscall import address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Self

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tracebee.kernel.attr import MAP_INFO
 from tracebee.kernel.bpf import info_by_fd
+from tracebee.typed import NamedTuple
 
 
 class MapInfo(NamedTuple):

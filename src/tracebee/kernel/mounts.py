@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import TYPE_CHECKING
 
 from tracebee.kernel.syscall import address, syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.kernel.fd import Fd
 

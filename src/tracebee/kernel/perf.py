@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.layout import Layout
 from tracebee.kernel.syscall import address, syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 

@@ -6,11 +6,12 @@ Links tell the same of what is attached by them; programs attached to an event b
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import KernelError
 from tracebee.kernel.task_fd import task_fd_query
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import mmap
 import select
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.kernel import cpus
 from tracebee.kernel.barrier import fence
 from tracebee.kernel.perf import EVENT_ATTR, PERF_SAMPLE_RAW, PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS, PerfEvent
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import TracebeeError
 from tracebee.kernel.bpf import pinned
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.holders import fdinfo, kind_of
 from tracebee.kernel.mounts import mounted
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

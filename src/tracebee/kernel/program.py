@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
 from tracebee.kernel.attr import (
@@ -21,7 +20,9 @@ from tracebee.kernel.bpf import bpf, fd_by_id, ids, info_by_fd, pin, pinned, try
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.map import kernel_name
 from tracebee.kernel.syscall import address
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Self

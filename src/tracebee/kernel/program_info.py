@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from tracebee.kernel.attr import PROG_INFO
 from tracebee.kernel.bpf import info_by_fd
 from tracebee.kernel.syscall import address
+from tracebee.typed import NamedTuple
 
 
 class ProgramInfo(NamedTuple):

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import mmap
 import select
-from typing import TYPE_CHECKING
 
 from tracebee.kernel.barrier import fence
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self

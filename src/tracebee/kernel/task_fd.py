@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tracebee import uapi
 from tracebee.kernel.attr import TASK_FD_QUERY
 from tracebee.kernel.bpf import bpf
 from tracebee.kernel.syscall import address
+from tracebee.typed import NamedTuple
 
 
 class TaskFd(NamedTuple):

@@ -6,10 +6,10 @@ Source: Documentation/trace/events.rst and ftrace.rst.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from tracebee.kernel.mounts import tracefs
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 from functools import cache
-from typing import Any
 
 from tracebee import uapi
 from tracebee.isa.codec import encode
@@ -17,6 +16,10 @@ from tracebee.kernel.attr import BTF_LOAD, MAP_CREATE, PROG_LOAD
 from tracebee.kernel.bpf import try_bpf
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.syscall import address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _ENOTSUPP, _EPERM, _EACCES = -524, -1, -13
 

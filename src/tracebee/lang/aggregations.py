@@ -6,8 +6,6 @@ the map's entry is needed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, type_of
@@ -16,6 +14,7 @@ from tracebee.lang.types import INT64, UINT64, Type, display, hist_buckets, lhis
 from tracebee.lang.unify import LITERAL, UNKNOWN, as_integer, is_number
 from tracebee.lang.unit import map_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -8,8 +8,6 @@ builtins in the tables of ``functions`` and ``builtins``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.types import AGGREGATIONS, INT64, NONE, UINT64, Type, display, tuple_of
@@ -24,8 +22,10 @@ from tracebee.lang.unify import (
     stored_value,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
+    from typing import ClassVar
 
     from tracebee.lang.options import Options
     from tracebee.lang.probe_api import ProbeGroup

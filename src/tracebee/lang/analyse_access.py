@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang import ast
 from tracebee.lang.analyse import Analyser
 from tracebee.lang.types import (
@@ -21,6 +19,7 @@ from tracebee.lang.types import (
 )
 from tracebee.lang.unify import UNKNOWN, as_integer, is_number, is_scalar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.source import Span
 

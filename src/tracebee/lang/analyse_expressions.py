@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.analyse import Analyser
@@ -11,6 +9,7 @@ from tracebee.lang.constants import parameter
 from tracebee.lang.types import BOOL, INT64, NONE, UINT64, Type, display, string, tuple_of
 from tracebee.lang.unify import COUNTABLE, FLEXIBLE, UNKNOWN, as_integer, is_number, join, same_sign, smallest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.lang.analyse import VariableState
 

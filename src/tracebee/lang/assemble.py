@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir.compile import compile_module
 from tracebee.lang.script import (
     EVENTS,
@@ -28,6 +26,7 @@ from tracebee.uapi import (
     BPF_MAP_TYPE_STACK_TRACE,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

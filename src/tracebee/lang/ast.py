@@ -7,12 +7,12 @@ the script. Names are those of bpftrace's language reference.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
 from tracebee.source import NOWHERE, Span
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any, ClassVar
 
     from tracebee.lang.types import Type
 

@@ -8,11 +8,12 @@ and a "/" may open the predicate or be part of a path. Source: bpftrace's langua
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import Diagnostic
 from tracebee.source import Span
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

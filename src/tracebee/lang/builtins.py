@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import Diagnostic
 from tracebee.lang.types import (
@@ -16,7 +15,9 @@ from tracebee.lang.types import (
     pointer,
     string,
 )
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.parse_expressions import ExpressionParser
 from tracebee.source import Source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

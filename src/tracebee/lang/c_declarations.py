@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic
 from tracebee.lang.c_constants import evaluate
@@ -12,6 +11,7 @@ from tracebee.lang.records import INTEGERS
 from tracebee.lang.types import INT8, INT32, NONE, UINT32, Type, TypeField, pointer, string
 from tracebee.source import Span
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.lang import ast
     from tracebee.lang.cdefs import Definitions

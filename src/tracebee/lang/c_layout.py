@@ -5,9 +5,8 @@ Source: the System V x86-64 and AArch64 psABIs, which agree on all of it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tracebee.lang.types import Type, TypeField
+from tracebee.typed import NamedTuple
 
 
 class Member(NamedTuple):

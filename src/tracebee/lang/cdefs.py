@@ -7,8 +7,6 @@ which agree on everything here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.c_constants import evaluate
@@ -17,6 +15,7 @@ from tracebee.lang.preprocessor import Preprocessor
 from tracebee.lang.records import INTEGERS
 from tracebee.lang.types import INT64, UINT64, Type, alignment
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

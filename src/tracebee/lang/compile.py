@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.errors import Diagnostic, MissingProbe, SourceError
 from tracebee.lang import analyse_expressions, ast, lower_statements
 from tracebee.lang.analyse import Analyser, signature_of
@@ -14,8 +12,10 @@ from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import Unit, is_aggregation, map_name
 from tracebee.source import NOWHERE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from tracebee.btf.reader import Btf
     from tracebee.lang.options import Options

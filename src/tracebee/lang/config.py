@@ -6,11 +6,11 @@ or plain. Source: bpftrace's language reference, "Config Variables".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from tracebee.errors import Diagnostic
 from tracebee.suggest import did_you_mean
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

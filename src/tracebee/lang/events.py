@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic
 from tracebee.lang.types import Type, display, tuple_of
 from tracebee.lang.unify import COUNTABLE, as_integer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.lang import ast
     from tracebee.lang.analyse import Analyser

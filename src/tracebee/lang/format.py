@@ -7,12 +7,12 @@ Parsing it gives an equal tree. Comments are not in the tree.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.lang import ast
 from tracebee.lang.literals import quote
 from tracebee.lang.parse_expressions import PRECEDENCE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

@@ -6,13 +6,14 @@ The modules are imported when a script calls one of their functions.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.types import Type
 from tracebee.lang.unify import is_scalar
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

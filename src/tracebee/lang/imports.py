@@ -8,13 +8,13 @@ of those read before; ``CombinedSource`` takes them apart again.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.parser import ScriptParser
 from tracebee.source import Source, Span
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

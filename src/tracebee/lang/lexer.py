@@ -8,11 +8,11 @@ scans ``source_text`` from ``start`` by itself and calls ``seek``.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic
 from tracebee.source import Span
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.source import Source
 

@@ -8,8 +8,6 @@ class of node, and in the tables of builtins and functions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
-
 from tracebee.errors import Diagnostic
 from tracebee.ir import CTX, I64, KERNEL, STACK, Builder, Function
 from tracebee.lang import ast
@@ -18,9 +16,12 @@ from tracebee.lang.types import Type, alignment
 from tracebee.lang.unify import COUNTABLE, is_scalar
 from tracebee.obj.model import CoreReloc
 from tracebee.source import NOWHERE
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import ClassVar
 
     from tracebee.ir import Block, Local, Value
     from tracebee.lang.analyse import Analyser, MapState, VariableState

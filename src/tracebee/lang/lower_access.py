@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir import KERNEL
 from tracebee.lang import ast
 from tracebee.lang.analyse_access import measured
@@ -13,6 +11,7 @@ from tracebee.lang.lower_expressions import string_into
 from tracebee.lang.types import INT8, Type, display
 from tracebee.lang.unify import is_scalar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Value
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang import ast
 from tracebee.lang.analyse_expressions import COMPARISONS, literal_bytes, signed_operation
 from tracebee.lang.constants import evaluate
@@ -12,6 +10,7 @@ from tracebee.lang.script import RODATA
 from tracebee.lang.types import Type
 from tracebee.lang.unify import is_number, is_scalar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Block, Value
 

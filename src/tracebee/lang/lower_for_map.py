@@ -6,8 +6,6 @@ probe has ended) lies in the program's frame, whose address is the callback's ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir import CTX, MAP, MAP_VALUE, STACK, Builder
 from tracebee.lang import ast
 from tracebee.lang.lower import Gen, Place
@@ -16,6 +14,7 @@ from tracebee.lang.types import tuple_of
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import is_aggregation, map_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

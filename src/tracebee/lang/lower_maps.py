@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang import ast
 from tracebee.lang.lower import Gen, Place, type_of
 from tracebee.lang.script import RODATA, SCALARS
@@ -11,6 +9,7 @@ from tracebee.lang.types import alignment
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import is_aggregation, map_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

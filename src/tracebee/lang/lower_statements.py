@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang import ast
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, type_of
@@ -12,6 +10,7 @@ from tracebee.lang.lower_maps import add, assign_variable, mentions, step, store
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import is_aggregation
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Value
 

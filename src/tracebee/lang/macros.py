@@ -7,12 +7,11 @@ given are out of its reach. Source: bpftrace's language reference, "Macros".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.parse_statements import as_statement
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

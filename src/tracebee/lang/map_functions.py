@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, type_of
@@ -12,6 +10,7 @@ from tracebee.lang.script import SCALARS
 from tracebee.lang.types import BOOL, NONE, UINT64, Type, display
 from tracebee.lang.unit import is_aggregation, map_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Value
     from tracebee.lang.analyse import Analyser, MapState

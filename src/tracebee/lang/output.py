@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.events import check_format
@@ -12,6 +10,7 @@ from tracebee.lang.lower import Gen, Place, type_of
 from tracebee.lang.types import AGGREGATIONS, INT64, NONE, UINT8, UINT64, Type, display, string
 from tracebee.lang.unify import COUNTABLE, is_number
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Value
     from tracebee.lang.analyse import Analyser

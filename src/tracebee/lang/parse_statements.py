@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
@@ -11,6 +10,7 @@ from tracebee.lang.lexer import MAX_CHAIN
 from tracebee.lang.names import C_INTEGER_WORDS, FUNCTIONS, TYPES
 from tracebee.lang.parse_expressions import PRECEDENCE, ExpressionParser
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -6,7 +6,6 @@ Source: bpftrace 0.27's language reference and the description of its parser.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic, SourceError
 from tracebee.lang import ast
@@ -17,6 +16,7 @@ from tracebee.lang.parse_statements import MAX_ERRORS, ErrorLimit, StatementPars
 from tracebee.source import Span
 from tracebee.suggest import did_you_mean
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -5,13 +5,15 @@ JSON in ``Object.metadata``.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import DecodeError
 from tracebee.lang.script import Action, Attachment, MapInfo, Script, Target
 from tracebee.lang.types import Type
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracebee.obj.model import Object
 
 _VERSION = 1

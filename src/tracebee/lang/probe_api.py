@@ -7,8 +7,9 @@ is asked of the group. ``probes`` implements these protocols, one module per kin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from tracebee.typed import Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

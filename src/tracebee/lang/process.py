@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, type_of
 from tracebee.lang.types import BOOL, INT64, NONE, UINT32, UINT64, Type, display, string
 from tracebee.lang.unify import UNKNOWN, smallest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Value
     from tracebee.lang.analyse import Analyser

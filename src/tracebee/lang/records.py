@@ -6,8 +6,6 @@ A kernel record's Type carries no fields (``struct task_struct`` has hundreds); 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 from tracebee.btf import kinds
 from tracebee.errors import SymbolError, UnsupportedError
 from tracebee.lang.types import (
@@ -27,7 +25,9 @@ from tracebee.lang.types import (
     string,
 )
 from tracebee.lang.unify import smallest
+from tracebee.typed import Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

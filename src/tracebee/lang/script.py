@@ -6,10 +6,13 @@ that a script built into an ELF file prints what the script would have printed.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from tracebee.lang.types import Type
 from tracebee.obj.model import Object
+from tracebee.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Names of the maps every script may have besides its own (which are called as in the script,
 # without "@", the nameless one "AT").

@@ -6,8 +6,6 @@ stack itself becomes the key of STACKS_MORE, which gives it a number of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.ir import CTX, I64, Builder
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
@@ -16,6 +14,7 @@ from tracebee.lang.lower_maps import BPF_NOEXIST
 from tracebee.lang.script import MAX_FRAMES, NO_STACK, SCALARS, STACKS_MORE, stacks_name
 from tracebee.lang.types import Type
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee import ir
     from tracebee.ir import Value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.lang import ast
 from tracebee.lang.analyse_expressions import literal_bytes
 from tracebee.lang.functions import Function, table
@@ -12,7 +10,10 @@ from tracebee.lang.lower_expressions import string_into
 from tracebee.lang.types import BOOL, INT64, UINT64, Type, display, string
 from tracebee.lang.unify import UNKNOWN, as_integer, is_number, join
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracebee.ir import Block, Value
     from tracebee.lang.analyse import Analyser
 

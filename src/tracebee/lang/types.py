@@ -10,10 +10,12 @@ Types are plain data: ``to_json``/``from_json`` carry them through an object fil
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 
 class Type(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.lang.types import (
     AGGREGATIONS,
     INT64,
@@ -13,6 +11,7 @@ from tracebee.lang.types import (
     tuple_of,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.ir import MAP_VALUE, Builder, Function, Module
 from tracebee.lang.script import EVENTS, LOST, MAX_FRAMES, RODATA, SCALARS, Action
 from tracebee.lang.types import AGGREGATIONS, Type, alignment, tuple_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.lang.analyse import MapState
     from tracebee.source import Source, Span

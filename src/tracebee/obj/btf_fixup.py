@@ -8,7 +8,6 @@ Source: what the kernel's ``btf.c`` demands, seen in the objects that libbpf pas
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee.btf import Btf
 from tracebee.btf.kinds import (
@@ -23,6 +22,7 @@ from tracebee.btf.kinds import (
 )
 from tracebee.obj.elf_layout import KCONFIG, KSYMS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

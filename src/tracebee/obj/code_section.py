@@ -7,7 +7,6 @@ of a data section, another function, something of the kernel's.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.btf.kinds import BTF_KIND_FUNC
 from tracebee.elf.constants import (
@@ -22,7 +21,9 @@ from tracebee.errors import DecodeError
 from tracebee.isa import insn as i
 from tracebee.isa.codec import decode
 from tracebee.obj.model import CoreReloc, Function, LineInfo, Reloc, RelocKind
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -8,7 +8,6 @@ places they have in the kernel the script was compiled for; loaders match names,
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from tracebee.btf import core_kinds as ck
 from tracebee.btf.kinds import (
@@ -23,6 +22,7 @@ from tracebee.btf.kinds import (
 )
 from tracebee.errors import UnsupportedError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.builder import Builder
     from tracebee.btf.reader import Btf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.elf.constants import (
     EM_BPF,
@@ -16,7 +15,9 @@ from tracebee.elf.constants import (
 )
 from tracebee.elf.symbols import symbols
 from tracebee.errors import DecodeError
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf import Btf
     from tracebee.elf.file import ElfFile, Section

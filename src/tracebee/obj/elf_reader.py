@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.btf.reader import Btf
@@ -24,6 +23,7 @@ from tracebee.obj.map_section import PlacedMap, read_maps
 from tracebee.obj.model import Export, MapDef, Object, ProgramDef, StructOps, Variable
 from tracebee.obj.sections import section_kind
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.ext import SectionInfo
     from tracebee.elf.file import Section

@@ -7,7 +7,6 @@ attaches programs, and relocations by name become CO-RE relocations against type
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
 from tracebee.btf import core_kinds as ck
@@ -39,7 +38,9 @@ from tracebee.isa.insn import BPF_PSEUDO_CALL
 from tracebee.obj.core_types import LocalTypes
 from tracebee.obj.elf_layout import METADATA_SECTION, R_BPF_64_32, R_BPF_64_64
 from tracebee.obj.model import RelocKind
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.btf.kinds import (
     BTF_FUNC_EXTERN,
     BTF_KIND_DATASEC,
@@ -18,6 +16,7 @@ from tracebee.obj.elf_layout import KCONFIG, KSYMS, MAPS
 from tracebee.obj.map_section import map_definition
 from tracebee.obj.model import Extern
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf import Btf
     from tracebee.obj.elf_layout import ElfLayout

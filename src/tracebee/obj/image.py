@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from tracebee.errors import DecodeError
 from tracebee.isa.insn import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, Insn
 from tracebee.obj.model import LineInfo, Reloc, RelocKind
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.obj.model import Function, Object, ProgramDef
 

@@ -7,15 +7,15 @@ object defines go, and whoever refers to them refers to the definition. The rule
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from tracebee.btf import Btf, kinds
 from tracebee.btf.builder import Builder
 from tracebee.btf.concat import concatenate
 from tracebee.btf.dedup import deduplicate
 from tracebee.btf.references import references, with_references
 from tracebee.obj.elf_layout import KCONFIG, KSYMS
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 

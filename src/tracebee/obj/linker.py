@@ -6,8 +6,6 @@ defines is tied together; weak definitions give way; static names stay apart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.btf import kinds
 from tracebee.errors import DecodeError
 from tracebee.obj.elf_layout import KCONFIG
@@ -16,8 +14,10 @@ from tracebee.obj.link_types import agree, merge_types, write_types
 from tracebee.obj.map_section import unused_name
 from tracebee.obj.model import Export, MapDef, Object, Reloc, RelocKind, Variable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.obj.model import Extern, Function, ProgramDef, StructOps
 

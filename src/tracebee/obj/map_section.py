@@ -8,7 +8,6 @@ of pointers. Source: libbpf's ``bpf_helpers.h`` (the macros), Linux ``Documentat
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
 from tracebee.btf.kinds import (
@@ -21,7 +20,9 @@ from tracebee.btf.kinds import (
 from tracebee.errors import DecodeError
 from tracebee.obj.elf_layout import LEGACY_MAPS, MAPS
 from tracebee.obj.model import MapDef
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf import Btf
     from tracebee.obj.elf_layout import ElfLayout

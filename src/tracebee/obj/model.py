@@ -6,9 +6,8 @@ BTF ids, field offsets) stays symbolic in relocations until an engine loads it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tracebee.isa.insn import Insn
+from tracebee.typed import NamedTuple
 
 
 class MapDef(NamedTuple):

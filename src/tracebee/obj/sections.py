@@ -6,9 +6,8 @@ Source: Linux ``Documentation/bpf/libbpf/program_types.rst``, and libbpf 1.5 for
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tracebee import uapi
+from tracebee.typed import NamedTuple
 from tracebee.uapi import BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS
 
 

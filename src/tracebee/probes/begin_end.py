@@ -6,15 +6,15 @@ nothing has to be attached: no uprobe on our own binary, hence no symbol in it t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.errors import Diagnostic
 from tracebee.probes.group import Group
 from tracebee.probes.kinds import kind_of
 from tracebee.uapi import BPF_PROG_TYPE_RAW_TRACEPOINT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from tracebee.lang.ast import AttachPoint
     from tracebee.probes.machine import Machine

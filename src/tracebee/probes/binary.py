@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from tracebee.errors import Diagnostic
 from tracebee.probes.ldcache import find_library
 from tracebee.probes.machine import is_wild
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.probes.machine import Machine
 

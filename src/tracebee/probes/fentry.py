@@ -7,8 +7,6 @@ target; a script that reads ``args`` or ``retval`` is also compiled once for eac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.btf import kinds as btf_kinds
 from tracebee.errors import Diagnostic, MissingProbe, SymbolError, UnsupportedError
 from tracebee.kernel import kallsyms
@@ -21,8 +19,10 @@ from tracebee.probes.missing import missing
 from tracebee.probes.prototype import Slot, emit_slot, record, slot_named, slots
 from tracebee.uapi import BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from tracebee.btf.types import Prototype
     from tracebee.ir import Builder, Value

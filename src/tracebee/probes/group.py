@@ -6,13 +6,13 @@ what they have. Implements ``lang.probe_api.ProbeGroup``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.errors import Diagnostic
 from tracebee.lang.types import UINT64
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.ir import Builder, Value
     from tracebee.lang.script import Target

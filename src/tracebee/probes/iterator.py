@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
 
 from tracebee.btf import kinds as btf_kinds
 from tracebee.errors import Diagnostic, SymbolError
@@ -21,8 +20,10 @@ from tracebee.probes.group import Group
 from tracebee.probes.missing import missing
 from tracebee.uapi import BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from tracebee.ir import Builder, Value
     from tracebee.lang.ast import AttachPoint

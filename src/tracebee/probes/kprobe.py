@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import Diagnostic, KernelError, MissingProbe, TracebeeError
 from tracebee.kernel import kallsyms, tracefs
@@ -21,8 +20,10 @@ from tracebee.probes.machine import is_wild, matching
 from tracebee.probes.missing import missing
 from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_KPROBE_MULTI
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from tracebee.lang.ast import AttachPoint
     from tracebee.lang.script import Target

@@ -5,18 +5,19 @@ Names, short names and default periods are bpftrace's (its language reference, "
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from tracebee.errors import Diagnostic
 from tracebee.kernel.perf import HARDWARE_EVENTS, PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS
 from tracebee.probes.group import RegsGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
 from tracebee.probes.missing import missing
+from tracebee.typed import NamedTuple
 from tracebee.uapi import BPF_PROG_TYPE_PERF_EVENT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from tracebee.lang.ast import AttachPoint
     from tracebee.probes.machine import Machine

@@ -6,8 +6,6 @@ arguments; ``args`` has them by name and type where BTF knows the point (its ``b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.btf import kinds as btf_kinds
 from tracebee.errors import Diagnostic, SymbolError, UnsupportedError
 from tracebee.kernel.link import Link
@@ -17,8 +15,10 @@ from tracebee.probes.missing import missing
 from tracebee.probes.prototype import Slot, emit_slot, record, slot_named, slots
 from tracebee.uapi import BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from tracebee.ir import Builder, Value
     from tracebee.lang.ast import AttachPoint

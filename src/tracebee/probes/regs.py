@@ -7,9 +7,8 @@ ABI (AMD64 supplement, 3.2.3) and the AAPCS64 (6.8).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tracebee.errors import UnsupportedError
+from tracebee.typed import NamedTuple
 
 
 class Registers(NamedTuple):

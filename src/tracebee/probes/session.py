@@ -5,20 +5,21 @@ Everything made is owned by file descriptors, so that a killed tracebee leaves n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
 from tracebee.kernel import cpus
 from tracebee.kernel.link import Link
 from tracebee.kernel.perf import PerfEvent
 from tracebee.uapi import BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, TypeVar
 
     from tracebee.kernel.fd import Fd
     from tracebee.kernel.program import Program
 
-_Item = TypeVar("_Item")
+    _Item = TypeVar("_Item")
+
 _MULTI = frozenset((BPF_TRACE_KPROBE_MULTI, BPF_TRACE_UPROBE_MULTI))
 
 

@@ -7,7 +7,6 @@ alike, a duration in one word: ``interval:500ms``.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import Diagnostic
 from tracebee.kernel.perf import PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS
@@ -15,8 +14,10 @@ from tracebee.probes.group import RegsGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.uapi import BPF_PROG_TYPE_PERF_EVENT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from tracebee.lang.ast import AttachPoint
     from tracebee.probes.machine import Machine

@@ -6,8 +6,6 @@ registers before a BPF program sees them (kernel/trace/bpf_trace.c, perf_trace_r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.errors import Diagnostic, SymbolError, UnsupportedError
 from tracebee.kernel import tracefs
 from tracebee.kernel.link import Link
@@ -20,8 +18,10 @@ from tracebee.probes.missing import missing
 from tracebee.probes.tracepoint_format import Format, FormatField, parse_format
 from tracebee.uapi import BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+    from typing import Any
 
     from tracebee.ir import Builder, Value
     from tracebee.lang.ast import AttachPoint

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from tracebee.lang.records import INTEGERS
+from tracebee.typed import NamedTuple
 
 _FIELD = re.compile(
     r"\tfield:(?P<decl>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);(?:\s*signed:(?P<signed>[01]);)?"

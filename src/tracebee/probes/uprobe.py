@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.elf import ElfFile, find_symbol
 from tracebee.elf.symbols import functions
@@ -20,10 +19,13 @@ from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
 from tracebee.probes.missing import missing
 from tracebee.probes.user_attach import attach_user
+from tracebee.typed import NamedTuple
 from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_UPROBE_MULTI
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from tracebee.elf import Symbol
     from tracebee.lang.ast import AttachPoint

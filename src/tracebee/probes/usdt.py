@@ -8,7 +8,6 @@ it raised by the kernel while it is attached (the reference counter of a uprobe)
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.elf import ElfFile, find_symbol
 from tracebee.elf.constants import SHT_NOTE
@@ -20,10 +19,13 @@ from tracebee.probes.missing import missing
 from tracebee.probes.uprobe import open_image
 from tracebee.probes.usdt_args import emit_argument, parse_arguments
 from tracebee.probes.user_attach import attach_user
+from tracebee.typed import NamedTuple
 from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_UPROBE_MULTI
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from tracebee.ir import Builder, Value
     from tracebee.lang.ast import AttachPoint

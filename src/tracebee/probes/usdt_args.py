@@ -9,11 +9,12 @@ the operand is as the assembler writes it: ``-4@-20(%rbp,%rax,4)`` ``8@%rdi`` ``
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import Diagnostic
 from tracebee.probes.group import read_memory
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.ir import Builder, Value
     from tracebee.probes.regs import Registers

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import NamedTuple
 
 from tracebee.errors import SymbolError, UnsupportedError
+from tracebee.typed import NamedTuple
 
 _COMMON = """\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
 \tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;

@@ -7,16 +7,16 @@ Source: perf_event_open(2), ``bp_type``; include/uapi/linux/hw_breakpoint.h.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.errors import Diagnostic, MissingProbe
 from tracebee.kernel.perf import EVENT_ATTR, PERF_TYPE_BREAKPOINT, PerfEvent
 from tracebee.probes.group import RegsGroup
 from tracebee.probes.session import threads
 from tracebee.uapi import BPF_PROG_TYPE_PERF_EVENT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from tracebee.lang.ast import AttachPoint
     from tracebee.lang.script import Target

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import struct
 from time import time_ns as now
-from typing import TYPE_CHECKING
 
 from tracebee.report import fields
 from tracebee.report.names import strftime
 from tracebee.report.values import Style, quote
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

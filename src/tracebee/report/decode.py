@@ -23,12 +23,13 @@ tseries                                list of Interval
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
 
 from tracebee.report import aggregate, fields, histogram, names, resolve
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from tracebee.lang.types import Type
     from tracebee.report.scene import Scene

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.report import aggregate, fields
 from tracebee.report.aggregate import Totals
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from tracebee.lang.script import MapInfo
     from tracebee.lang.types import Type

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.report import aggregate, entries, fields, histogram, tseries
 from tracebee.report.histogram import Bucket
 from tracebee.report.names import strftime
 from tracebee.report.values import KEY_INDENT, Style, quote
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from tracebee.lang.script import MapInfo
     from tracebee.lang.types import Type

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.errors import DecodeError
 from tracebee.report import fields
 from tracebee.report.actions import HEADER
 from tracebee.report.values import Style
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tracebee.lang.types import Type
     from tracebee.report.scene import Scene

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Protocol
 
 from tracebee.errors import DecodeError
 from tracebee.report.actions import ACTIONS, encode
 from tracebee.report.scene import Scene
 from tracebee.report.values import quote
 from tracebee.stacks.table import StackTable
+from tracebee.typed import Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

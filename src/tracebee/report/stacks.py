@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee.report import entries, fields
 from tracebee.report.reporter import Reporter
@@ -11,6 +10,7 @@ from tracebee.report.values import Style
 from tracebee.stacks.fold import frame_text, render
 from tracebee.stacks.text import hexadecimal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

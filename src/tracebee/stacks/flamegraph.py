@@ -7,8 +7,9 @@ edge no other box covers is the share in which its function itself was running.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

@@ -5,10 +5,9 @@ It is the form that stack collapsing tools write and flame graph tools read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.errors import DecodeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

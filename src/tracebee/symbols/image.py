@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from tracebee.elf import ElfFile
 from tracebee.errors import DecodeError
 from tracebee.symbols import debugfile
 from tracebee.symbols.table import SymbolTable, mini_debug_info
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.symbols.procmaps import Mapping
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
 from tracebee.symbols.frame import Frame
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.kernel.kallsyms import Kallsyms
     from tracebee.symbols.image import Image

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
 from tracebee.elf import ElfFile
 from tracebee.elf.constants import SHF_EXECINSTR, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC
 from tracebee.elf.symbols import tables
 from tracebee.errors import DecodeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

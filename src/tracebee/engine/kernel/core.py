@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.btf.core import Resolver, kernel_modules
 from tracebee.btf.core_patch import patch
 from tracebee.btf.reader import Btf
 from tracebee.errors import DecodeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.isa.insn import Insn
     from tracebee.obj.model import CoreReloc, Object, Reloc

@@ -7,11 +7,10 @@ The verifier wants functions' types where callbacks are used, prints source line
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee.btf.builder import Builder
 from tracebee.btf.kinds import BTF_FUNC_GLOBAL, BTF_FUNC_STATIC
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

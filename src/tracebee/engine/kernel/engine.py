@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
@@ -13,9 +12,12 @@ from tracebee.kernel.ringbuf import RingBuffer
 from tracebee.lang.script import EVENTS, LOST
 from tracebee.probes.kinds import module_of
 from tracebee.probes.session import Session, close_all, leave_all
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from tracebee.kernel.program import Program
     from tracebee.lang.script import Attachment, Script, Target

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee.btf import Btf
 from tracebee.btf.kinds import BTF_INT_BOOL, BTF_INT_CHAR, BTF_KIND_ARRAY, BTF_KIND_INT
 from tracebee.errors import DecodeError, UnsupportedError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.obj.model import Extern, Object
 

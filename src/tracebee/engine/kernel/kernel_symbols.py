@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tracebee import uapi
 from tracebee.btf import Btf
 from tracebee.btf.kinds import BTF_KIND_FUNC, BTF_KIND_TYPEDEF, BTF_KIND_VAR
 from tracebee.errors import SymbolError, UnsupportedError
 from tracebee.isa.insn import BPF_CALL, BPF_JMP, BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, Insn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.kernel.btf import Btf as KernelBtf
     from tracebee.obj.model import Extern, ProgramDef, Reloc

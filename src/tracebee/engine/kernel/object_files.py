@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee import uapi
 from tracebee.engine.kernel.loader import load_object
@@ -11,7 +10,9 @@ from tracebee.engine.kernel.sections import attach_section, is_attachable
 from tracebee.errors import DecodeError, UnsupportedError, UsageError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.sections import section_kind
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

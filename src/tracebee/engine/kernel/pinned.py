@@ -12,7 +12,6 @@ import json
 import os
 import struct
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee import uapi
 from tracebee.engine.kernel.engine import KernelEngine
@@ -25,9 +24,12 @@ from tracebee.kernel.ringbuf import RingBuffer
 from tracebee.lang.portable import from_object, to_object
 from tracebee.lang.script import EVENTS, LOST
 from tracebee.obj.model import MapDef, Object
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tracebee.lang.script import Script
 

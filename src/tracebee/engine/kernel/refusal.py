@@ -6,12 +6,13 @@ The log's last complaint is looked up in a table of what the verifier says and w
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import VerifierError
 from tracebee.obj.image import build_image
 from tracebee.source import Source, Span
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.obj.image import Image
     from tracebee.obj.model import LineInfo, Object

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import UnsupportedError
 from tracebee.kernel.link import Link
@@ -14,8 +13,10 @@ from tracebee.probes.kinds import module_of
 from tracebee.probes.machine import Machine
 from tracebee.probes.session import Session, close_all
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tracebee.kernel.program import Program
     from tracebee.obj.model import ProgramDef

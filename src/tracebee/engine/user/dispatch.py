@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from tracebee.engine.user import ptrace
 from tracebee.errors import ProgramFaultError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.engine.user.plan import Plan, Run
     from tracebee.engine.user.programs import Programs

@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import sys
-from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.engine.user import seccomp
@@ -20,6 +19,7 @@ from tracebee.lang.script import EVENTS, LOST
 from tracebee.vm.maps.ringbuf import RingBufferMap
 from tracebee.vm.session import Vm
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

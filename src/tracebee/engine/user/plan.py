@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.engine.user.tracer import Site
 from tracebee.errors import UnsupportedError, UsageError
 from tracebee.obj.model import RelocKind
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.lang.script import Attachment, Script, Target
     from tracebee.obj.model import Object, ProgramDef

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from typing import TYPE_CHECKING
 
 from tracebee.engine.user.current import Current
 from tracebee.errors import PrivilegeError, UnsupportedError
@@ -18,6 +17,7 @@ from tracebee.vm.helpers import Helpers
 from tracebee.vm.interpreter import Machine
 from tracebee.vm.memory import Memory, Region
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import NamedTuple
 
 from tracebee.errors import KernelError, PrivilegeError, UnsupportedError
+from tracebee.typed import NamedTuple
 
 PTRACE_CONT = 7
 PTRACE_SINGLESTEP = 9

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.engine.user import ptrace
 from tracebee.engine.user.ptrace import Gone, Registers
 from tracebee.engine.user.x86_insn import move
 from tracebee.errors import DecodeError, UnsupportedError
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -9,13 +9,14 @@ it on the stack, so exceptions, longjmp and stack walks go through traced functi
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tracebee.engine.user import ptrace
 from tracebee.engine.user.ptrace import Gone, Registers, Stop
 from tracebee.engine.user.space import Space, read_mappings
 from tracebee.errors import KernelError
+from tracebee.typed import NamedTuple, Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -13,13 +13,13 @@ import os
 import signal
 import struct
 import time
-from typing import TYPE_CHECKING
 
 from tracebee.engine.user.dispatch import Dispatcher
 from tracebee.engine.user.ptrace import Gone
 from tracebee.engine.user.tracer import Tracer
 from tracebee.errors import TracebeeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.engine.user.plan import Plan, Timer
     from tracebee.engine.user.programs import Programs

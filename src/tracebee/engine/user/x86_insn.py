@@ -8,9 +8,9 @@ sizes. Source: Intel SDM volume 2, chapter 2 and appendix A (opcode maps).
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from tracebee.errors import DecodeError
+from tracebee.typed import NamedTuple
 
 _PREFIXES = frozenset(b"\xf0\xf2\xf3\x2e\x36\x3e\x26\x64\x65\x66\x67")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee.btf.reader import Btf
 from tracebee.kernel.btf import Btf as KernelBtf
 from tracebee.report.inspect.program import holder_lines
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from tracebee.kernel.btf import BtfInfo
     from tracebee.kernel.holders import Holder

@@ -6,15 +6,16 @@ JSON keys are bpftool's where it has the same thing (``have_hash_map_type`` and 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from tracebee import uapi
 from tracebee.errors import PrivilegeError
 from tracebee.isa.helpers import HELPERS
 from tracebee.kernel import features, limits, privileges, type_probes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tracebee.btf.reader import Btf
 

@@ -6,17 +6,18 @@ the number of the function called, map loads the map's id.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from tracebee.errors import PrivilegeError
 from tracebee.isa.codec import decode, encode
 from tracebee.isa.disasm import format_insn
 from tracebee.isa.insn import BPF_PSEUDO_CALL, Insn
 from tracebee.kernel.syscall import MACHINE
 from tracebee.report.inspect.btf import btf_of
+from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tracebee.btf.reader import Btf
     from tracebee.kernel.kallsyms import Kallsyms

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee import uapi
 from tracebee.report.inspect.program import holder_lines
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.kernel.holders import Holder
     from tracebee.kernel.link import Link

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee import uapi
 from tracebee.errors import UnsupportedError
 from tracebee.kernel.holders import fdinfo
@@ -11,8 +9,10 @@ from tracebee.report.inspect.output import hex_bytes, hex_text
 from tracebee.report.inspect.program import holder_lines
 from tracebee.report.inspect.typed import typed_value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.btf.reader import Btf
     from tracebee.kernel.holders import Holder

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tracebee import uapi
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tracebee.kernel.perf_users import PerfUser
 
 # enum bpf_task_fd_type: its name, and what the answer's text is.

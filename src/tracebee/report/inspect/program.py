@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
 from tracebee import uapi
 from tracebee.kernel.clocks import wall_offset_ns
 from tracebee.kernel.holders import fdinfo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.kernel.holders import Holder
     from tracebee.kernel.program import Program

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
 from tracebee.kernel import choose
 from tracebee.kernel.program import Program, enable_stats
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from tracebee.kernel.program_info import ProgramInfo
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import TracebeeError
 from tracebee.kernel import choose, pins
@@ -15,8 +14,10 @@ from tracebee.report.inspect.link import link_record
 from tracebee.report.inspect.map import map_record
 from tracebee.report.inspect.program import program_record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from tracebee.kernel.link import Link
     from tracebee.kernel.map import Map
