@@ -166,22 +166,26 @@ class _Function:
         self._known = known
         self._bmi2 = bmi2
         self._saved = [REGISTERS[n] for n in _SAVED if n in uses]
+        # r10 is rbp: what is saved there must survive a program that writes just above its stack, as some
+        # conformance suites have it, so functions that use r10 save it once more above.
+        self._margin = isa.R10 in uses
         # Calls want the stack aligned to 16 bytes: the return address and rbp are, then so must the rest be.
-        odd = 8 * (len(self._saved) % 2)
+        odd = 8 * ((len(self._saved) + self._margin) % 2)
         self._frame = (isa.MAX_STACK if isa.R10 in uses else 0) + odd
 
     def prologue(self) -> bytes:
         """Save what C expects back, make room for the stack."""
         room = x86.arithmetic_immediate(x86.SUB, RSP, self._frame, 1) if self._frame else b""
         return (
-            x86.push(RBP)
+            x86.push(RBP) * (1 + self._margin)
             + x86.move(RBP, RSP, 1)
             + room
             + b"".join([x86.push(register) for register in self._saved])
         )
 
     def _restore(self) -> bytes:
-        return b"".join([x86.pop(register) for register in reversed(self._saved)]) + x86.LEAVE
+        saved = b"".join([x86.pop(register) for register in reversed(self._saved)])
+        return saved + x86.LEAVE + x86.pop(RBP) * self._margin
 
     def instruction(self, insn: Insn, slot: int) -> list[Piece]:
         """One instruction's code."""
