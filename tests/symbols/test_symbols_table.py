@@ -153,7 +153,7 @@ def test_a_large_library_agrees_with_the_dynamic_linker() -> None:
 
 
 def test_no_image_for_what_is_no_file() -> None:
-    from tracebee.symbols.procmaps import Mapping
+    from tracebee.kernel.procmaps import Mapping
 
     assert image.open_image(Mapping(0, 1, 0, 0, "[vsyscall]"), os.getpid()) is None
     assert image.open_image(Mapping(0, 1, 0, 5, "/etc/hostname"), os.getpid()) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from tracebee.errors import Diagnostic
+from tracebee.kernel import procmaps
 from tracebee.probes.ldcache import find_library
 from tracebee.probes.machine import is_wild
 
@@ -62,18 +63,12 @@ def _mapped(name: str, machine: Machine) -> str | None:
     if machine.pid is None:
         return None
     stem = name if name.startswith("lib") else f"lib{name}"
-    try:
-        with open(f"/proc/{machine.pid}/maps") as file:
-            for line in file:
-                fields = line.split(None, 5)
-                path = fields[5].rstrip("\n") if len(fields) == 6 else ""
-                base = path.rpartition("/")[2]
-                if path.startswith("/") and (
-                    base in (name, stem) or base.startswith((f"{stem}.so", f"{stem}-"))
-                ):
-                    return path
-    except OSError:
-        pass
+    for mapping in procmaps.read(machine.pid) or ():
+        base = mapping.path.rpartition("/")[2]
+        if mapping.path.startswith("/") and (
+            base in (name, stem) or base.startswith((f"{stem}.so", f"{stem}-"))
+        ):
+            return mapping.path
     return None
 
 

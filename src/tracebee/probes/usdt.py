@@ -12,6 +12,7 @@ import struct
 from tracebee.elf import ElfFile, find_symbol
 from tracebee.elf.constants import SHT_NOTE
 from tracebee.errors import DecodeError, Diagnostic
+from tracebee.kernel import procmaps
 from tracebee.probes.binary import find_binaries
 from tracebee.probes.group import RegsGroup
 from tracebee.probes.machine import is_wild, matching
@@ -118,7 +119,7 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[U
     reads = not uses.isdisjoint(("arg", "args", *(f"arg{n}" for n in range(12))))
     layouts: dict[Any, tuple[_Layout, list[tuple[str, dict[str, Any]]]]] = {}
     known: list[str] = []
-    for binary in find_binaries(path, machine) if path or machine.pid is None else _mapped_binaries(machine):
+    for binary in _binaries(path, machine):
         shown = binary.removeprefix(machine.root) if machine.root else binary
         found = _notes_or_none(binary) if is_wild(path) or not path else _notes_of(binary, shown)
         for note, spec, layout in found:
@@ -150,14 +151,12 @@ def _split(point: AttachPoint, machine: Machine) -> tuple[str, str, str]:
     raise Diagnostic("usdt needs a path and a probe", hint="write usdt:PATH:PROVIDER:NAME or usdt:PATH:NAME")
 
 
-def _mapped_binaries(machine: Machine) -> list[str]:
-    paths: dict[str, None] = {}
-    with open(f"/proc/{machine.pid}/maps") as file:
-        for line in file:
-            fields = line.split(None, 5)
-            if len(fields) == 6 and "x" in fields[1] and fields[5].startswith("/"):
-                paths[machine.root + fields[5].rstrip("\n")] = None
-    return list(paths)
+def _binaries(path: str, machine: Machine) -> list[str]:
+    """The files a path stands for; without one, those that the traced process has mapped."""
+    if path or machine.pid is None:
+        return find_binaries(path, machine)
+    mapped = procmaps.read(machine.pid) or ()
+    return list(dict.fromkeys(machine.root + m.path for m in mapped if m.executable and m.path[:1] == "/"))
 
 
 def _notes_or_none(binary: str) -> list[tuple[Note, dict[str, Any], _Layout]]:
@@ -209,8 +208,7 @@ def listing(machine: Machine, pattern: str) -> Iterator[str]:
     wanted = ":".join(parts[1:] if len(parts) > 2 else ["*", parts[-1]])
     if (not path or path == "*") and machine.pid is None:
         return
-    binaries = find_binaries(path, machine) if path not in ("", "*") else _mapped_binaries(machine)
-    for binary in binaries:
+    for binary in _binaries("" if path == "*" else path, machine):
         shown = binary.removeprefix(machine.root) if machine.root else binary
         names = dict.fromkeys(f"{note.provider}:{note.name}" for note, _, _ in _notes_or_none(binary))
         yield from (f"usdt:{shown}:{name}" for name in matching(wanted if wanted != "*:" else "*", names))

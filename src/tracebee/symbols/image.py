@@ -11,7 +11,7 @@ from tracebee.symbols.table import SymbolTable, mini_debug_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tracebee.symbols.procmaps import Mapping
+    from tracebee.kernel.procmaps import Mapping
 
 
 class Image:

@@ -10,9 +10,9 @@ from tracebee.symbols.frame import Frame
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.kernel.kallsyms import Kallsyms
+    from tracebee.kernel.procmaps import Mapping
     from tracebee.symbols.image import Image
     from tracebee.symbols.perfmap import PerfMap
-    from tracebee.symbols.procmaps import Mapping
 
 _KEPT = 1 << 17  # frames remembered before starting over
 _RETRY = 0.1  # seconds between two readings of a process's map for addresses outside of it
@@ -151,10 +151,10 @@ class _Process:
 
     def read(self) -> None:
         """Read the map as it is now."""
-        from tracebee.symbols import procmaps
+        from tracebee.kernel import procmaps
 
         self._read_at = time.monotonic()
-        mappings = procmaps.read(self.tgid)
+        mappings = [m for m in procmaps.read(self.tgid) or () if m.executable]
         # An empty map is that of a process about to go: what was seen before says more.
         if mappings:
             self._mappings = mappings

@@ -9,11 +9,14 @@ from tracebee.engine.user import ptrace
 from tracebee.engine.user.ptrace import Gone, Registers
 from tracebee.engine.user.x86_insn import move
 from tracebee.errors import DecodeError, UnsupportedError
+from tracebee.kernel import procmaps
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tracebee.kernel.procmaps import Mapping
 
 INT3 = b"\xcc"
 SLOT = 32  # bytes of a moved instruction: 15, and at most two jumps
@@ -22,22 +25,6 @@ _REACH = 1 << 30  # half of what a 32-bit displacement reaches: an image lies on
 _MMAP, _PROT_READ_EXEC, _MAP_FLAGS = 9, 5, 0x100022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
 _LOWEST = 1 << 16
 _SIGTRAP = 5
-
-
-class Mapping(NamedTuple):
-    """A line of /proc/PID/maps. ``file`` is (device, inode), (0, 0) for anonymous memory."""
-
-    start: int
-    end: int
-    executable: bool
-    offset: int
-    file: tuple[int, int]
-    path: str
-    writable: bool = False
-
-    def holds(self, offset: int) -> bool:
-        """Whether a byte of the file lies in it."""
-        return self.offset <= offset < self.offset + self.end - self.start
 
 
 class Breakpoint:
@@ -208,23 +195,10 @@ class Space:
 
 
 def read_mappings(pid: int) -> list[Mapping]:
-    """The lines of /proc/PID/maps; raises Gone when the process has ended."""
-    found = []
-    try:
-        with open(f"/proc/{pid}/maps") as file:
-            for line in file:
-                words = line.split(None, 5)
-                start, end = (int(n, 16) for n in words[0].split("-"))
-                major, minor = (int(n, 16) for n in words[3].split(":"))
-                path = words[5].rstrip("\n") if len(words) > 5 else ""
-                inode = int(words[4])
-                device = os.makedev(major, minor) if inode else 0
-                rights, offset = words[1], int(words[2], 16)
-                found.append(
-                    Mapping(start, end, rights[2] == "x", offset, (device, inode), path, rights[1] == "w")
-                )
-    except OSError as error:
-        raise Gone from error
+    """The mappings of a process by rising address; raises Gone when it has ended."""
+    found = procmaps.read(pid)
+    if found is None:
+        raise Gone
     return found
 
 
