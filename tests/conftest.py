@@ -67,6 +67,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "uprobe_multi": lambda: _bpf() and _kernel_function("bpf_uprobe_multi_link_attach"),
     "module_btf": lambda: _bpf() and len(os.listdir("/sys/kernel/btf")) > 1,
     "tcp_struct_ops": lambda: _bpf() and _kernel_function("bpf_tcp_ca_reg"),
+    "arena": lambda: _bpf() and _kernel_function("bpf_arena_alloc_pages"),
     "btf": lambda: os.path.exists("/sys/kernel/btf/vmlinux"),
     "hardware": lambda: _bpf() and os.path.exists("/sys/bus/event_source/devices/cpu/events"),
     "no_hardware": lambda: _bpf() and not os.path.exists("/sys/bus/event_source/devices/cpu/events"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
+import mmap
 import os
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +15,14 @@ import pytest
 
 from tracebee.btf import Btf
 from tracebee.engine.kernel.loader import LoadedObject, load_object
-from tracebee.errors import EncodeError, SymbolError, VerifierError
+from tracebee.engine.kernel.sections import attach_section
+from tracebee.errors import EncodeError, SymbolError, UnsupportedError, VerifierError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.variables import decode_value, find_variable, with_variable
 
 pytestmark = [pytest.mark.needs("bpf", "clang")]
 PACKET = bytes(14)
+LONG_PACKET = bytes(40)  # programs are given what is behind the Ethernet header: 26 bytes
 
 
 def value(loaded: LoadedObject, name: str) -> object:
@@ -123,3 +128,57 @@ def test_core_relocations_find_what_moved_and_what_is_missing(compiled: Callable
         assert value(loaded, "has_missing") == 0
         assert value(loaded, "type_size") == kernel.struct("struct task_struct").size
         assert value(loaded, "cmd") == 5  # BPF_PROG_LOAD
+
+
+@pytest.mark.needs("fentry")
+def test_a_function_of_a_loaded_program_is_replaced(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("replace_target"))) as target:
+        rate = target.programs["rate"]
+        assert rate.test_run(data=LONG_PACKET).retval == 26 + 1
+        with load_object(read_object(compiled("replace")), attach_fd=rate.fd) as loaded:
+            (program,) = loaded.object.programs
+            links = attach_section(loaded.programs["better"], program)
+            assert rate.test_run(data=LONG_PACKET).retval == 26 * 100
+            assert value(loaded, "calls") == 1
+            for link in links:
+                link.close()
+        assert rate.test_run(data=LONG_PACKET).retval == 26 + 1
+
+
+def test_replacing_needs_a_program(compiled: Callable[[str], str]) -> None:
+    with pytest.raises(UnsupportedError, match="better needs the program it replaces a function of"):
+        load_object(read_object(compiled("replace")))
+
+
+@pytest.mark.needs("arena")
+def test_arena(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("arena"))) as loaded:
+        assert loaded.programs["allocate"].test_run().retval == 1
+        memory = loaded.memory["arena"]
+        assert len(memory) == 10 * mmap.PAGESIZE
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        address = value(loaded, "address")
+        assert isinstance(address, int)
+        assert 0 <= address - start <= 8 * mmap.PAGESIZE
+
+
+def test_kernel_pointers_in_maps_and_constants_in_a_section_of_their_own(
+    compiled: Callable[[str], str],
+) -> None:
+    with load_object(read_object(compiled("typed"))) as loaded:
+        assert loaded.programs["remember"].test_run(ctx=bytes(16)).retval == 100
+        assert value(loaded, "result") == os.getpid()
+        assert value(loaded, "factors") == [1, 10, 100, 1000]
+        pointer, count = struct.unpack_from("=Qi", loaded.maps["seen"].lookup(bytes(4)) or b"")
+        assert count == 100
+        assert pointer != 0
+
+
+def test_global_functions_are_verified_by_themselves(compiled: Callable[[str], str]) -> None:
+    obj = read_object(compiled("separate"))
+    with load_object(obj) as loaded:
+        assert loaded.programs["safe"].test_run(data=LONG_PACKET).retval == 26
+    with pytest.raises(VerifierError) as caught:
+        load_object(obj, programs=lambda p: p.name == "unsafe")
+    assert "read_global" in caught.value.log
+    assert "mem_or_null" in caught.value.log

@@ -328,9 +328,12 @@ class Map(Fd):
             self.delete_many(list(dict.fromkeys(self.keys())))
 
     def map_memory(self, *, writable: bool = True) -> mmap.mmap:
-        """The elements of an array created with BPF_F_MMAPABLE as shared memory, 8-byte aligned each."""
-        size = (self.value_size + 7 & ~7) * self.max_entries
+        """The elements of an array created with BPF_F_MMAPABLE as shared memory, 8-byte aligned each; all
+        pages of an arena, which has its address from here on.
+        """
         page = mmap.PAGESIZE
+        element = page if self.type == uapi.BPF_MAP_TYPE_ARENA else self.value_size + 7 & ~7
+        size = element * self.max_entries
         prot = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         return mmap.mmap(self.fd, (size + page - 1) // page * page, mmap.MAP_SHARED, prot)
 

@@ -60,8 +60,8 @@ _POISON = 0x0BAD2310
 class LoadedObject:
     """An object in the kernel: owns its maps, programs and BTF, and closes them.
 
-    ``memory`` holds the data sections as mapped memory, shared with the programs (read-only ones are
-    mapped for reading).
+    ``memory`` holds the data sections and arenas as mapped memory, shared with the programs (read-only ones
+    are mapped for reading).
     """
 
     def __init__(self, obj: Object) -> None:
@@ -201,6 +201,9 @@ class _Loader:
             except BaseException:
                 created.close()
                 raise
+        if definition.type == uapi.BPF_MAP_TYPE_ARENA and not definition.extra:
+            # Programs are loaded only for an arena whose address in user space is known.
+            self.loaded.memory[definition.name] = created.map_memory()
         return created
 
     def _create(self, definition: MapDef) -> Map:
