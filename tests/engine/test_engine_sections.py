@@ -148,3 +148,9 @@ def test_files_that_are_no_objects(tmp_path: Path, bpffs: str) -> None:
     text.write_text("hello")
     with pytest.raises(DecodeError):
         load_and_pin(str(text), f"{bpffs}/x", everything=False)
+
+
+def test_files_linked_before_they_are_loaded(compiled: Callable[[str], str]) -> None:
+    options = LoadOptions(others=(compiled("link_library"),))
+    loaded = load_and_pin(compiled("link_main"), "", everything=True, options=options)
+    assert set(loaded.programs) == {"calls", "data", "kernel", "fill"}

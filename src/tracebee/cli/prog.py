@@ -18,6 +18,7 @@ usage: tracebee prog [show|list] [PROG]
        tracebee prog dump xlated PROG [file PATH | opcodes | linum | visual]
        tracebee prog dump jited PROG [file PATH | opcodes | linum]
        tracebee prog load OBJ [PATH] [type SECTION] [map name NAME MAP] [pinmaps DIRECTORY] [autoattach]
+                                 [with OBJ]... other object files to link with it
        tracebee prog loadall OBJ [DIRECTORY] [...]        without a place: load, say what, and let go
        tracebee prog pin PROG PATH
        tracebee prog attach PROG ATTACH_TYPE [MAP]
@@ -34,7 +35,7 @@ usage: tracebee prog [show|list] [PROG]
 
 # Attach types that need no map: they attach to this process's network namespace.
 _WITHOUT_MAP = ("flow_dissector",)
-_LOAD_WORDS = ("type", "map", "pinmaps", "autoattach")
+_LOAD_WORDS = ("type", "map", "pinmaps", "autoattach", "with")
 _ATTACH_TYPES = (
     "sk_msg_verdict",
     "sk_skb_verdict",
@@ -256,6 +257,7 @@ def _load_object(words: Words, *, everything: bool) -> int:
     # Without a place nothing is kept: the answer is whether this kernel takes the file.
     place = "" if not words or words.peek() in _LOAD_WORDS else words.next("a path in a BPF file system")
     section, pin_maps, attach = "", "", False
+    others: list[str] = []
     reuse: dict[str | int, Map] = {}
     try:
         while words:
@@ -264,6 +266,8 @@ def _load_object(words: Words, *, everything: bool) -> int:
                 section = words.next("a section's name")
             elif word == "pinmaps":
                 pin_maps = words.next("a directory")
+            elif word == "with":
+                others.append(words.next("an object file"))
             elif word == "autoattach":
                 attach = True
             elif word == "map":
@@ -272,7 +276,7 @@ def _load_object(words: Words, *, everything: bool) -> int:
                 reuse[key] = choice.one_map(words)
             else:
                 raise UsageError(f"'{word}' is not expected here", hint=words.hint)
-        options = LoadOptions(section, pin_maps, attach, words.debug)
+        options = LoadOptions(section, pin_maps, attach, words.debug, tuple(others))
         loaded = load_and_pin(path, place, everything=everything, reuse=reuse, options=options)
     finally:
         for table in reuse.values():

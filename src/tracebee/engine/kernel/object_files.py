@@ -28,12 +28,14 @@ class LoadOptions(NamedTuple):
     :param pin_maps: directory for the maps' names; empty for none.
     :param attach: pin links made by the section names, instead of programs.
     :param log: return the verifier's log of each program.
+    :param others: further object files, to be linked with it first.
     """
 
     section: str = ""
     pin_maps: str = ""
     attach: bool = False
     log: bool = False
+    others: tuple[str, ...] = ()
 
 
 class Loaded(NamedTuple):
@@ -61,6 +63,10 @@ def load_and_pin(
     """
     options = options or LoadOptions()
     obj = read_object(path)
+    if options.others:
+        from tracebee.obj.linker import link_objects
+
+        obj = link_objects([obj, *(read_object(other) for other in options.others)])
     if options.section:
         obj = _retyped(obj, options.section)
     if not obj.programs:
