@@ -32,6 +32,11 @@ def test_noise() -> None:
         assert verdict.explain()
 
 
+def test_a_loop_that_overwrites_the_frame_pointer_ends() -> None:
+    insns = [Insn(0xB7, 10, imm=1), Insn(0x15, 1, off=-2), Insn(0xB7), Insn(0x95)]
+    assert not verify_insns(insns, TYPES[0], limit=2000).accepted
+
+
 def test_programs_with_noise_in_them() -> None:
     for seed in range(1000):
         rng = random.Random(seed)

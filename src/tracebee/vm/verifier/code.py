@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import SymbolError
 from tracebee.isa import insn as isa
-from tracebee.isa.opcodes import find
+from tracebee.isa.opcodes import OPCODES, find
 from tracebee.vm.verifier.refusal import RefusalError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tracebee.obj.model import Function, LineInfo, MapDef, Object, Reloc
 
 MAX_INSNS = 1_000_000
+_KNOWN = frozenset(row.code for row in OPCODES if row.group != "internal")
 
 
 class MapUse(NamedTuple):
@@ -167,6 +168,15 @@ def _reachable(entry: Function, library: Mapping[str, Function]) -> list[Functio
     return order
 
 
+def uses_reserved(insn: Insn) -> bool:
+    """Whether fields that the instruction does not have are set, or hold what they cannot.
+
+    The kernel looks at that only where a path comes by.
+    """
+    row = find(insn)
+    return row is None or row.group == "internal"
+
+
 def check_encoding(slots: list[Insn | None], *, privileged: bool) -> None:
     """Refuse what is no instruction.
 
@@ -178,8 +188,7 @@ def check_encoding(slots: list[Insn | None], *, privileged: bool) -> None:
     for slot, insn in enumerate(slots):
         if insn is None:
             continue
-        row = find(insn)
-        if row is None or row.group == "internal":
-            raise RefusalError(f"{slot}: unknown opcode or reserved fields used: {insn.opcode:#04x}")
+        if insn.opcode not in _KNOWN:
+            raise RefusalError(f"{slot}: unknown opcode {insn.opcode:#04x}")
         if insn.dst > isa.R10 or insn.src > isa.R10:
             raise RefusalError(f"{slot}: R{max(insn.dst, insn.src)} is invalid")

@@ -153,6 +153,7 @@ def _stack_pointers(flow: Flow) -> list[int]:
     """Registers that may hold a stack address before each slot, as bit masks."""
     slots = flow.code.slots
     found = [0] * len(slots)
+    seen = set(flow.subprograms)
     pending = []
     for start in flow.subprograms:
         # A function's arguments may point into its callers' frames.
@@ -164,7 +165,8 @@ def _stack_pointers(flow: Flow) -> list[int]:
         assert insn is not None
         out = _spread(insn, found[slot])
         for other in flow.after[slot]:
-            if out | found[other] != found[other] or found[other] == 0:
+            if other not in seen or out | found[other] != found[other]:
+                seen.add(other)
                 found[other] |= out
                 pending.append(other)
     return found

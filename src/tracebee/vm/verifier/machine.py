@@ -16,7 +16,7 @@ from tracebee.vm.verifier import calls, functions, memory, prune
 from tracebee.vm.verifier import kfuncs as kernel_functions
 from tracebee.vm.verifier.alu import alu
 from tracebee.vm.verifier.branches import branch
-from tracebee.vm.verifier.code import Code, check_encoding
+from tracebee.vm.verifier.code import Code, check_encoding, uses_reserved
 from tracebee.vm.verifier.contexts import Context, contexts
 from tracebee.vm.verifier.flow import Flow
 from tracebee.vm.verifier.liveness import ALL_SLOTS, Liveness
@@ -117,6 +117,7 @@ class Verifier:
         self._ids = 0
         self._kinds_at: dict[int, str] = {}
         self._last_insns = self._last_jumps = self._jumps = 0
+        self._checked: set[int] = set()  # slots whose encoding was looked at
         self.globals: set[int] = set()  # functions to look at by themselves
 
     # --- small services -----------------------------------------------------------------------------
@@ -288,6 +289,10 @@ class Verifier:
                 f"BPF program is too large. Processed {self.processed} insn",
                 hint="a loop may not end for some value, or too many paths differ in what matters",
             )
+        if slot not in self._checked:
+            if uses_reserved(insn):
+                raise RefusalError(f"reserved fields are used: {format_insn(insn)}")
+            self._checked.add(slot)
         if slot in self.loop_points:
             self._widen(slot)
         if slot in self.flow.joins and self._seen(slot):
