@@ -15,6 +15,7 @@ from tracebee.elf.constants import EM_BPF
 from tracebee.engine.kernel.loader import load_object
 from tracebee.errors import TracebeeError
 from tracebee.obj.elf_reader import read_object
+from tracebee.obj.linker import link_objects
 
 CACHE = Path(__file__).parents[2] / ".cache" / "field"
 
@@ -73,3 +74,16 @@ def test_the_same_objects_load(tmp_path: Path) -> None:
     ours = {path.name: tracebee_loads(path) for path in paths}
     assert ours == theirs
     assert sum(ours.values()) > 20
+
+
+@pytest.mark.needs("bpf", "apt")
+def test_loadable_objects_load_when_they_are_linked() -> None:
+    """Two by two, with all names static: equal ones of both then live side by side."""
+    loadable = [path for path in objects() if tracebee_loads(path)][:12]
+    assert len(loadable) == 12
+    for pair in zip(loadable[::2], loadable[1::2], strict=True):
+        parts = [read_object(str(path))._replace(exports=(), license="GPL") for path in pair]
+        whole = link_objects(parts)
+        assert len(whole.programs) == sum(len(part.programs) for part in parts)
+        with load_object(whole) as loaded:
+            assert len(loaded.programs) == sum(p.autoload for part in parts for p in part.programs)
