@@ -94,7 +94,7 @@ def test_compiles_or_says_why(statements: list[str], probe: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "BEGIN { }", "kprobe:f /0/ { }", "kprobe:f,kprobe:g { @[probe] = count(); }"]
+    "text", ["BEGIN { }", "kprobe:f /0/ { }", "kprobe:f,kprobe:g { @[probe] = count(); }"]
 )
 def test_small_scripts(text: str) -> None:
     assert len(compile_text(text).attachments) == text.count(":") + text.count("BEGIN")
