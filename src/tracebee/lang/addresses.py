@@ -70,7 +70,11 @@ def _check_kaddr(a: Analyser, node: ast.Call) -> Type:
     if name is None:
         return UNKNOWN
     if a.options.symbol is None or not a.options.symbol(name):
-        return a.error(f"Failed to resolve kernel symbol: {name}", node.arguments[0].span)
+        return a.error(
+            f"Failed to resolve kernel symbol: {name}",
+            node.arguments[0].span,
+            "/proc/kallsyms has no such name; without CONFIG_KALLSYMS_ALL it lists functions alone",
+        )
     return UINT64
 
 
