@@ -8,9 +8,10 @@ in: they are correct as long as one thread of one process changes the memory.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 from collections.abc import Callable
+
+from tracebee.vm.pages import map_code
 
 Exchange = Callable[[int, int, int], int]
 
@@ -27,28 +28,17 @@ _CODE: dict[str, tuple[str, str, str]] = {
     ),
 }
 
-_PAGE: int | None = None
-
 
 def _functions() -> tuple[Exchange, Exchange, Callable[[int, int], int]] | None:
     """The three functions compiled for this machine, or None where that cannot be."""
-    global _PAGE
     code = _CODE.get(os.uname().machine)
     if code is None:
         return None
     chunks = [bytes.fromhex(text).ljust(64, b"\0") for text in code]
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    page = libc.mmap(None, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
-    if page in (None, ctypes.c_void_p(-1).value):
+    try:
+        page = map_code(b"".join(chunks))
+    except OSError:
         return None
-    ctypes.memmove(page, b"".join(chunks), 64 * len(chunks))
-    if libc.mprotect(page, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        return None
-    _PAGE = page
     u32, u64, pointer = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
     return (
         ctypes.CFUNCTYPE(u32, pointer, u32, u32)(page),

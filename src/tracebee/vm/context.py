@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tracebee import uapi
 from tracebee.errors import UnsupportedError
 from tracebee.vm.memory import Memory, Region
+from tracebee.vm.pages import map_pages, unmap
 
 _LOW_START, _LOW_END, _LOW_STEP = 0x1000_0000, 0x7000_0000, 0x10_0000
 _MAP_FIXED_NOREPLACE = 0x100000
@@ -47,16 +48,18 @@ def low_buffer(size: int) -> ctypes.Array[ctypes.c_char]:
 
     :raises UnsupportedError: there is no room there.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
     for hint in range(_LOW_START, _LOW_END, _LOW_STEP):
-        address = libc.mmap(hint, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        try:
+            address = map_pages(size, flags, at=hint)
+        except OSError:
+            continue
+        # Kernels before 4.17 take the flag for a wish.
         if address == hint:
             buffer = (ctypes.c_char * size).from_address(address)
-            weakref.finalize(buffer, libc.munmap, ctypes.c_void_p(address), ctypes.c_size_t(size))
+            weakref.finalize(buffer, unmap, address, size)
             return buffer
+        unmap(address, size)
     raise UnsupportedError("there is no free memory below 4 GiB for a packet")
 
 

@@ -16,7 +16,6 @@ Source: ``kernel/bpf/ringbuf.c``.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 from collections.abc import Iterator
@@ -26,12 +25,14 @@ from tracebee.obj.model import MapDef
 from tracebee.vm.maps.base import EAGAIN, EINVAL, ENOTSUPP, UserMap
 from tracebee.vm.maps.layout import round_up
 from tracebee.vm.maps.memory import SharedMemory
-from tracebee.vm.memory import Region
+from tracebee.vm.memory import Region, address_of
+from tracebee.vm.pages import map_pages
 
 BUSY, DISCARD = 1 << 31, 1 << 30
 HEADER = 8
 
 _PAGE = mmap.PAGESIZE
+_MAP_FIXED = 0x10
 _NO_WAKEUP, _FORCE_WAKEUP = 1, 2
 _AVAIL_DATA, _RING_SIZE, _CONS_POS, _PROD_POS = range(4)
 
@@ -43,17 +44,12 @@ class _RingMemory(SharedMemory):
 
     def __init__(self, size: int, twice: int, name: str) -> None:
         super().__init__(size, name)
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
         # An anonymous mapping holds the place, and the memfd's two then go on top of it.
         self._whole = mmap.mmap(-1, size + twice, mmap.MAP_SHARED)
-        base = ctypes.addressof(ctypes.c_char.from_buffer(self._whole))
-        both, fixed = mmap.PROT_READ | mmap.PROT_WRITE, 0x10 | mmap.MAP_SHARED
+        base = address_of(self._whole)
+        fixed = _MAP_FIXED | mmap.MAP_SHARED
         for at, length, offset in ((base, size, 0), (base + size, twice, size - twice)):
-            if libc.mmap(at, length, both, fixed, self.fd, offset) != at:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
+            map_pages(length, fixed, at=at, fd=self.fd, offset=offset)
         self._map = self._whole
         self.view = memoryview(self._whole)
         self.address = base
