@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tracebee.btf import Btf
 from tracebee.btf.kinds import BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_STRUCT
 from tracebee.engine.kernel.loader import load_object
-from tracebee.errors import DecodeError, UnsupportedError
+from tracebee.errors import DecodeError, TracebeeError, UnsupportedError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.linker import link_objects
 from tracebee.obj.model import Export, MapDef, Object
@@ -117,6 +120,18 @@ def test_a_variable_declared_otherwise_is_refused(compiled: Callable[[str], str]
     subprocess.run(["clang", "-O2", "-g", "-target", "bpf", "-c", source, "-o", target], check=True)
     with pytest.raises(DecodeError, match="'shared' is declared in other otherwise than"):
         link_objects([read_object(str(target)), read_object(compiled("link_library"))])
+
+
+@needs_clang
+@given(st.integers(0, 1 << 20), st.integers(0, 255), st.sampled_from(["link_main", "link_kernel"]))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_objects_are_linked_or_refused(
+    compiled: Callable[[str], str], place: int, byte: int, name: str
+) -> None:
+    data = bytearray(Path(compiled(name)).read_bytes())
+    data[place % len(data)] = byte
+    with contextlib.suppress(TracebeeError):
+        link_objects([read_object(name, bytes(data)), read_object(compiled("link_library"))])
 
 
 def test_licenses_must_agree() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracebee.btf.builder import Builder
-from tracebee.btf.references import with_references
+from tracebee.btf.references import check_references, with_references
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 def concatenate(parts: Iterable[Btf], order: str = "little") -> tuple[bytes, list[int]]:
     """One blob of all parts, none of them split.
 
+    :raises DecodeError: a part refers to types that it does not have.
     :returns: the blob, and for each part what to add to its ids (other than 0).
     """
     builder, shifts = Builder(order), []
     for part in parts:
+        check_references(part)
         shift = builder.end_id - 1
         shifts.append(shift)
         for _, record in part.types():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tracebee.btf import kinds
 from tracebee.btf.builder import Builder
-from tracebee.btf.references import references, with_references
+from tracebee.btf.references import check_references, references, with_references
 from tracebee.errors import DecodeError
 
 TYPE_CHECKING = False
@@ -42,8 +42,9 @@ class Deduplicated:
 def deduplicate(btf: Btf) -> Deduplicated:
     """Merge the types of ``btf`` that are equal to one another, or to one of its base.
 
-    :raises DecodeError: types refer to one another in a way C cannot express.
+    :raises DecodeError: types refer to one another in a way C cannot express, or to none.
     """
+    check_references(btf)
     return _Dedup(btf).run()
 
 

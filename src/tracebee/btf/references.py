@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from tracebee.btf import kinds
 from tracebee.btf.types import Member, Param, Variable
+from tracebee.errors import DecodeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tracebee.btf.reader import Btf
     from tracebee.btf.types import Type
 
 _REFERRING = frozenset(
@@ -33,6 +35,17 @@ def references(record: Type) -> list[int]:
     if record.kind == kinds.BTF_KIND_FUNC_PROTO:
         return [record.type_id, *(p.type_id for p in record.params)]
     return [record.type_id] if record.kind in _REFERRING else []
+
+
+def check_references(btf: Btf) -> None:
+    """Refuse types that refer to ids which do not exist.
+
+    :raises DecodeError: one does.
+    """
+    for type_id, record in btf.types():
+        for other in references(record):
+            if not 0 <= other < btf.end_id:
+                raise DecodeError(f"{btf.name}: type {type_id} refers to type {other}, which does not exist")
 
 
 def with_references(record: Type, new: Callable[[int], int]) -> Type:

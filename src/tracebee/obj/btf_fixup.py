@@ -20,6 +20,7 @@ from tracebee.btf.kinds import (
     BTF_VAR_GLOBAL_ALLOCATED,
     HEADER_SIZE,
 )
+from tracebee.errors import DecodeError
 from tracebee.obj.elf_layout import KCONFIG, KSYMS
 
 TYPE_CHECKING = False
@@ -70,23 +71,28 @@ class BtfFixup:
             rows.append((variable.type_id, offset, variable.size or size))
         # The kernel wants them by rising offset.
         for i, row in enumerate(sorted(rows, key=lambda r: r[1])):
-            struct.pack_into(
-                f"{self.mark}III", self.data, self._place(section_id) + HEADER_SIZE + 12 * i, *row
-            )
+            self._set_row(section_id, i, row)
+
+    def _set_row(self, section_id: int, number: int, row: tuple[int, int, int]) -> None:
+        if max(row) > 0xFFFFFFFF:
+            raise DecodeError(f"{self.btf.type(section_id).name}: a variable does not lie in its section")
+        place = self._place(section_id) + HEADER_SIZE + 12 * number
+        struct.pack_into(f"{self.mark}III", self.data, place, *row)
 
     def _kconfig(self, section_id: int, record: Type, externs: dict[str, Extern]) -> None:
         end = 0
         rows = []
         for variable in record.variables:
-            extern = externs[self.btf.type(variable.type_id).name]
+            name = self.btf.type(variable.type_id).name
+            if name not in externs:
+                raise DecodeError(f"{KCONFIG} has a variable '{name}' that is no symbol")
+            extern = externs[name]
             rows.append((variable.type_id, extern.offset, extern.size))
             end = max(end, extern.offset + extern.size)
             self._put(variable.type_id, HEADER_SIZE, BTF_VAR_GLOBAL_ALLOCATED)
         self._put(section_id, 8, end)
         for i, row in enumerate(sorted(rows, key=lambda r: r[1])):
-            struct.pack_into(
-                f"{self.mark}III", self.data, self._place(section_id) + HEADER_SIZE + 12 * i, *row
-            )
+            self._set_row(section_id, i, row)
 
     def _ksyms(self, section_id: int, record: Type) -> None:
         """Externs of ``.ksyms`` become 4-byte variables of type int; kfuncs become global functions."""
@@ -140,7 +146,10 @@ class BtfFixup:
         return bytes(head + types + strings)
 
     def _place(self, type_id: int) -> int:
-        return self.btf.index.offset(type_id)
+        try:
+            return self.btf.index.offset(type_id)
+        except IndexError:
+            raise DecodeError(f"{self.btf.name}: there is no type {type_id}") from None
 
     def _put(self, type_id: int, at: int, value: int) -> None:
         struct.pack_into(f"{self.mark}I", self.data, self._place(type_id) + at, value)

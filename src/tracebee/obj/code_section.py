@@ -161,7 +161,7 @@ class CodeReader:
         if not insn.is_wide:
             raise DecodeError(f"{place.key}: instruction {index} has a relocation but holds no address")
         if symbol.section == SHN_UNDEF:
-            return self._extern_value(index, insn, symbol)
+            return self._extern_value(place, index, insn, symbol)
         addend = insn.imm & 0xFFFFFFFF
         if symbol.section in self.map_sections:
             name = self.maps.get((symbol.section, symbol.addr + addend))
@@ -176,11 +176,14 @@ class CodeReader:
         target = self.at(symbol.section, base + addend)
         if target is not None:
             return Reloc(index, RelocKind.FUNC, target.key)
-        where = self.layout.elf.sections[symbol.section].name if symbol.section < 0xFF00 else symbol.name
+        sections = self.layout.elf.sections
+        where = sections[symbol.section].name if symbol.section < len(sections) else symbol.name
         raise DecodeError(f"{place.key}: instruction {index} refers to '{symbol.name or where}' in {where}")
 
-    def _extern_value(self, index: int, insn: Insn, symbol: Symbol) -> Reloc:
-        extern = self.externs[symbol.name]
+    def _extern_value(self, place: Place, index: int, insn: Insn, symbol: Symbol) -> Reloc:
+        extern = self.externs.get(symbol.name)
+        if extern is None:
+            raise DecodeError(f"{place.key}: instruction {index} refers to a symbol without a name")
         if extern.kind == "object":
             return Reloc(index, RelocKind.EXTERN, symbol.name, insn.imm & 0xFFFFFFFF, weak=extern.weak)
         if extern.kind == "kconfig":

@@ -60,6 +60,8 @@ class ElfLayout:
         tables = [s for s in elf.sections if s.type == SHT_SYMTAB]
         if len(tables) != 1:
             raise DecodeError(f"{elf.path} has {len(tables)} symbol tables where one is expected")
+        if tables[0].link >= len(elf.sections):
+            raise DecodeError(f"{elf.path} has a symbol table without names")
         self.symbols = list(symbols(elf, tables[0]))
         self.by_name = {s.name: s for s in elf.sections}
         self._contents: dict[int, bytes] = {}
