@@ -15,6 +15,7 @@ import fcntl
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -169,6 +170,8 @@ def main() -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         parser.error("a command is needed after --")
+    # Ended from outside, the guest ends too: as an exception this passes through its clean-up.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return run(command, options.deadline, options.series)
     except GuestUnavailableError as e:
