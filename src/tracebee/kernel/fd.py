@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +59,8 @@ class Fd:
     def __del__(self) -> None:
         fd: int = getattr(self, "_fd", -1)
         if fd >= 0:
+            import warnings  # only a defect leads here
+
             warnings.warn(
                 f"unclosed {type(self).__name__} (fd {fd})", ResourceWarning, source=self, stacklevel=2
             )
