@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tracebee.lang.script import Script
+    from tracebee.stacks.table import StackReader
 
 
 class MapReader(Protocol):
@@ -25,16 +26,6 @@ class MapReader(Protocol):
 
     def write(self, offset: int, data: bytes) -> None:
         """Overwrite bytes of a data-section map's value."""
-
-
-class StackReader(Protocol):
-    """The stacks that a script's stack keys stand for (``lang.script.STACKS``)."""
-
-    def stack(self, frames: int, number: int) -> bytes | None:
-        """One element of the stack map for ``frames`` frames, None when there is none."""
-
-    def more(self) -> Iterable[tuple[bytes, bytes]]:
-        """Every (stack, s64 id) of the map of stacks whose bucket was taken."""
 
 
 class Engine(Protocol):

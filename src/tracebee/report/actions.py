@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tracebee.engine.api import MapReader
     from tracebee.lang.script import Action, MapInfo
-    from tracebee.report.reader import MapReader
     from tracebee.report.reporter import Reporter
 
     Handler = Callable[[bytes | memoryview], bytes]

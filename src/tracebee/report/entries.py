@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from tracebee.engine.api import MapReader
     from tracebee.lang.script import MapInfo
     from tracebee.lang.types import Type
-    from tracebee.report.reader import MapReader
 
 _FLAG = 8  # bytes before a scalar's value that say whether it was set (lang.script.MapInfo)
 

@@ -15,10 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from tracebee.engine.api import MapReader
     from tracebee.lang.script import MapInfo, Script
     from tracebee.report.actions import Handler
     from tracebee.report.maps import MapJson, MapText
-    from tracebee.report.reader import MapReader, Names
+    from tracebee.report.scene import Names
     from tracebee.stacks.table import StackReader
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from tracebee.report.names import Clock
+from tracebee.typed import Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tracebee.report.reader import Names
     from tracebee.stacks.table import StackTable
     from tracebee.symbols.frame import Frame
+
+
+class Names(Protocol):
+    """Addresses to names; ``symbols.Symbolizer`` is one."""
+
+    def kernel_frame(self, address: int) -> Frame:
+        """The kernel symbol that holds an address."""
+
+    def user_frame(self, address: int, tgid: int, pid: int) -> Frame:
+        """The symbol that holds an address of a process."""
 
 
 class Scene:

@@ -14,11 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tracebee.engine.api import MapReader
     from tracebee.lang.script import MapInfo, Script
     from tracebee.lang.types import Type
-    from tracebee.report.reader import MapReader, Names
     from tracebee.report.reporter import Output
-    from tracebee.report.scene import Scene
+    from tracebee.report.scene import Names, Scene
     from tracebee.stacks.fold import Stack
     from tracebee.stacks.table import StackReader
     from tracebee.symbols.frame import Frame

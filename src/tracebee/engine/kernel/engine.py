@@ -6,7 +6,8 @@ import struct
 
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
-from tracebee.engine.kernel.maps import KernelMap, KernelStacks
+from tracebee.engine.kernel.maps import KernelMap
+from tracebee.engine.maps import StackMaps
 from tracebee.errors import VerifierError
 from tracebee.kernel.ringbuf import RingBuffer
 from tracebee.lang.script import EVENTS, LOST
@@ -50,7 +51,7 @@ class KernelEngine:
         self._ring: RingBuffer | None = None
         self.probes = 0
         self.maps: dict[str, KernelMap] = {}
-        self.stacks = KernelStacks({})
+        self.stacks = StackMaps({})
 
     @property
     def command_filter(self) -> bytes:
@@ -79,7 +80,7 @@ class KernelEngine:
 
             raise explain_program(error, obj) from error
         self.maps = {name: KernelMap(m) for name, m in loaded.maps.items()}
-        self.stacks = KernelStacks(loaded.maps)
+        self.stacks = StackMaps(loaded.maps)
         if EVENTS in loaded.maps:
             self._ring = RingBuffer(loaded.maps[EVENTS])
         types = {p.name: p.expected_attach_type for p in obj.programs}

@@ -15,7 +15,8 @@ import time
 
 from tracebee import uapi
 from tracebee.engine.kernel.engine import KernelEngine
-from tracebee.engine.kernel.maps import KernelMap, KernelStacks
+from tracebee.engine.kernel.maps import KernelMap
+from tracebee.engine.maps import StackMaps
 from tracebee.errors import DecodeError, PrivilegeError, SymbolError, TracebeeError, UsageError
 from tracebee.kernel import mounts
 from tracebee.kernel.map import Map
@@ -134,7 +135,7 @@ class PinnedEngine:
             self._release()
             raise
         self.maps = {map_name: KernelMap(table) for map_name, table in self._maps.items()}
-        self.stacks = KernelStacks(self._maps)
+        self.stacks = StackMaps(self._maps)
 
     @property
     def command_filter(self) -> bytes:

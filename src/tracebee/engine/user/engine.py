@@ -8,9 +8,10 @@ import struct
 import sys
 
 from tracebee import uapi
+from tracebee.engine.maps import StackMaps
 from tracebee.engine.user import seccomp
 from tracebee.engine.user.current import Current
-from tracebee.engine.user.maps import UserMapReader, UserStacks
+from tracebee.engine.user.maps import UserMapReader
 from tracebee.engine.user.plan import Plan, check_target, make_plan
 from tracebee.engine.user.programs import Programs
 from tracebee.engine.user.worker import Journal, Worker
@@ -50,7 +51,7 @@ class UserEngine:
         self._messages = -1
         self.probes = 0
         self.maps: dict[str, UserMapReader] = {}
-        self.stacks = UserStacks({})
+        self.stacks = StackMaps({})
 
     @property
     def command_filter(self) -> bytes:
@@ -75,7 +76,7 @@ class UserEngine:
         vm = self._vm = Vm(obj, current)
         self._programs = Programs(vm.programs, vm.space, current)
         self.maps = {name: UserMapReader(m) for name, m in vm.maps.items()}
-        self.stacks = UserStacks(vm.maps)
+        self.stacks = StackMaps(vm.maps)
         ring = vm.maps.get(EVENTS)
         self._ring = ring if isinstance(ring, RingBufferMap) else None
 
