@@ -154,3 +154,30 @@ def test_the_api_chooses_engines_too(target: str) -> None:
     script = f"uprobe:{target}:work {{ @ = sum(arg0); }}"
     result = tracebee.run(script, command=[target, "work", "10"], engine="user", timeout=30)
     assert result.maps["@"] == sum(range(10))
+
+
+def test_only_what_the_verifier_accepts_becomes_machine_code() -> None:
+    from tracebee.engine.user.current import Current
+    from tracebee.engine.user.programs import Programs
+    from tracebee.errors import ProgramFaultError
+    from tracebee.isa.asm import assemble
+    from tracebee.obj.model import Function, Object, ProgramDef
+    from tracebee.vm.session import Vm
+
+    def program(name: str, text: str) -> ProgramDef:
+        return ProgramDef(Function(name, tuple(assemble(text))), "kprobe", 2)
+
+    obj = Object(
+        "test",
+        "GPL",
+        (),
+        (program("good", "r0 = 7\n exit"), program("bad", "r0 = *(u64 *)(r1 +9000)\n exit")),
+    )
+    current = Current()
+    with Vm(obj, current) as vm:
+        programs = Programs(vm, current)
+        assert programs.interpreted == ["bad"]
+        assert programs.run("good", programs.context_address) == 7
+        with pytest.raises(ProgramFaultError):
+            programs.run("bad", programs.context_address)
+        programs.close()

@@ -74,7 +74,7 @@ class UserEngine:
         obj = script.object._replace(maps=tuple(_sized(m) for m in script.object.maps))
         current = Current()
         vm = self._vm = Vm(obj, current)
-        self._programs = Programs(vm.programs, vm.space, current)
+        self._programs = Programs(vm, current)
         self.maps = {name: UserMapReader(m) for name, m in vm.maps.items()}
         self.stacks = StackMaps(vm.maps)
         ring = vm.maps.get(EVENTS)

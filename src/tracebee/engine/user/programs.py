@@ -1,7 +1,7 @@
 """A script's programs ready to run on behalf of traced threads: compiled by the JIT, or interpreted.
 
-The interpreter takes over where the JIT cannot go: where memory may not be made executable, or on a
-machine that it has no code generator for.
+Machine code runs without checks, so only what the verifier accepts is compiled. The interpreter, which
+checks every access, takes the rest, and everything where memory may not be made executable.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from tracebee.vm.interpreter import Outcome
     from tracebee.vm.jit.native import NativeProgram
-    from tracebee.vm.maps.create import MapSpace
     from tracebee.vm.native.library import NativeFunctions, NativeHelpers
-    from tracebee.vm.program import Program
+    from tracebee.vm.session import Vm
 
 _EOPNOTSUPP = 95
 _U64 = ctypes.c_uint64
@@ -62,12 +61,13 @@ class TracedHelpers(Helpers):
 class Programs:
     """Programs by name; ``run`` runs one on a context.
 
-    :param programs: linked against the maps of ``space``.
+    :param vm: the programs, linked against its maps.
     """
 
-    def __init__(self, programs: dict[str, Program], space: MapSpace, current: Current) -> None:
-        self._programs, self.space, self.current = programs, space, current
-        self.helpers = TracedHelpers(space, current)
+    def __init__(self, vm: Vm, current: Current) -> None:
+        self._programs, self._object = vm.programs, vm.obj
+        self.space, self.current = vm.space, current
+        self.helpers = TracedHelpers(self.space, current)
         self.context = ctypes.create_string_buffer(CONTEXT_SIZE)
         self.context_address = ctypes.addressof(self.context)
         self._native: dict[str, NativeProgram] = {}
@@ -89,7 +89,11 @@ class Programs:
             table = dict(common.table) | self._python_table() | dict(own.helpers)
         except (UnsupportedError, PrivilegeError):
             return  # no machine code here at all: the interpreter runs everything
+        from tracebee.vm.verifier.verify import verify
+
         for name, program in self._programs.items():
+            if not verify(self._object, name).accepted:
+                continue
             try:
                 native = NativeProgram(compile_program(program, Environment(helpers=table)))
             except UnsupportedError:
