@@ -46,7 +46,7 @@ from __future__ import annotations
     BPF_PROG_BIND_MAP,
     BPF_TOKEN_CREATE,
     BPF_PROG_STREAM_READ_BY_FD,
-) = range(0, 38)
+) = range(38)
 BPF_PROG_RUN = BPF_PROG_TEST_RUN
 
 # enum bpf_map_type
@@ -85,7 +85,7 @@ BPF_PROG_RUN = BPF_PROG_TEST_RUN
     BPF_MAP_TYPE_USER_RINGBUF,
     BPF_MAP_TYPE_CGRP_STORAGE,
     BPF_MAP_TYPE_ARENA,
-) = range(0, 34)
+) = range(34)
 
 # enum bpf_prog_type
 (
@@ -122,7 +122,7 @@ BPF_PROG_RUN = BPF_PROG_TEST_RUN
     BPF_PROG_TYPE_SK_LOOKUP,
     BPF_PROG_TYPE_SYSCALL,
     BPF_PROG_TYPE_NETFILTER,
-) = range(0, 33)
+) = range(33)
 
 # enum bpf_attach_type
 (
@@ -184,7 +184,7 @@ BPF_PROG_RUN = BPF_PROG_TEST_RUN
     BPF_NETKIT_PEER,
     BPF_TRACE_KPROBE_SESSION,
     BPF_TRACE_UPROBE_SESSION,
-) = range(0, 58)
+) = range(58)
 
 # enum bpf_link_type
 (
@@ -203,7 +203,7 @@ BPF_PROG_RUN = BPF_PROG_TEST_RUN
     BPF_LINK_TYPE_UPROBE_MULTI,
     BPF_LINK_TYPE_NETKIT,
     BPF_LINK_TYPE_SOCKMAP,
-) = range(0, 15)
+) = range(15)
 
 # enum bpf_task_fd_type
 (
@@ -213,7 +213,7 @@ BPF_PROG_RUN = BPF_PROG_TEST_RUN
     BPF_FD_TYPE_KRETPROBE,
     BPF_FD_TYPE_UPROBE,
     BPF_FD_TYPE_URETPROBE,
-) = range(0, 6)
+) = range(6)
 
 # enum bpf_perf_event_type
 (
@@ -224,7 +224,7 @@ BPF_PROG_RUN = BPF_PROG_TEST_RUN
     BPF_PERF_EVENT_KRETPROBE,
     BPF_PERF_EVENT_TRACEPOINT,
     BPF_PERF_EVENT_EVENT,
-) = range(0, 7)
+) = range(7)
 
 BPF_STATS_RUN_TIME = 0
 
@@ -278,7 +278,9 @@ BPF_TAG_SIZE = 8
 
 
 def _short_names(prefix: str) -> dict[str, int]:
-    return {name[len(prefix) :].lower(): value for name, value in globals().items() if name.startswith(prefix)}
+    return {
+        name[len(prefix) :].lower(): value for name, value in globals().items() if name.startswith(prefix)
+    }
 
 
 MAP_TYPES = _short_names("BPF_MAP_TYPE_")

@@ -8,7 +8,6 @@ ordinary mount at a private directory, undone at exit.
 
 from __future__ import annotations
 
-import atexit
 import os
 
 from tracebee.kernel.syscall import address, syscall
@@ -26,7 +25,6 @@ _ENOSYS = 38
 BPFFS = "/sys/fs/bpf"
 
 _opened: dict[str, str] = {}
-_held: list[Fd] = []
 
 
 def mounted(kind: str, mountinfo: str = "/proc/self/mountinfo") -> list[str]:
@@ -100,12 +98,12 @@ def _open(kind: str) -> str:
         if error.errno != _ENOSYS:
             raise _refusal(kind, error.errno or 0) from error
         return _mount_until_exit(kind)
-    _held.append(root)
-    atexit.register(root.close)
-    return f"/proc/self/fd/{root.fd}"
+    # Nobody's to close: paths through it stay in use until the process ends, and the mount with it.
+    return f"/proc/self/fd/{root.detach()}"
 
 
 def _mount_until_exit(kind: str) -> str:
+    import atexit  # kernels without detached mounts only
     import tempfile
 
     place = tempfile.mkdtemp(prefix=f"tracebee-{kind}-")
