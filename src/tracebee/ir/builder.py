@@ -12,7 +12,6 @@ from tracebee.ir.value import (
     Block,
     Function,
     Local,
-    Module,
     Value,
 )
 from tracebee.source import NOWHERE, Span
@@ -290,6 +289,3 @@ class _SpanScope:
 
     def __exit__(self, *exc: object) -> None:
         self.builder._span = self.before  # noqa: SLF001
-
-
-__all__ = ["RESULT_TYPES", "Builder", "Module"]

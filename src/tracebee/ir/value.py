@@ -7,7 +7,7 @@ maps, data and functions have no place in a block: they are made where they are 
 
 from __future__ import annotations
 
-from tracebee.ir.types import CTX, I64, VOID
+from tracebee.ir.types import CTX, I64
 from tracebee.source import NOWHERE, Source, Span
 
 TYPE_CHECKING = False
@@ -217,8 +217,3 @@ def _prune_phis(block: Block) -> None:
             kept = [(a, p) for a, p in zip(phi.args, phi.aux, strict=True) if p in block.preds]
             phi.args = [a for a, _ in kept]
             phi.aux = tuple(p for _, p in kept)
-
-
-def is_void(value: Value) -> bool:
-    """Whether the value is made for its effect alone."""
-    return value.type == VOID

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
-from tracebee.lang.lower import Gen, type_of
+from tracebee.lang.lower import Gen
 from tracebee.lang.lower_maps import access_key, first_key, with_entry
-from tracebee.lang.types import INT64, UINT64, Type, display, hist_buckets, lhist_buckets
+from tracebee.lang.types import Type, display, hist_buckets, lhist_buckets
 from tracebee.lang.unify import LITERAL, UNKNOWN, as_integer, is_number
 from tracebee.lang.unit import map_name
 
@@ -329,5 +329,3 @@ FUNCTIONS = table(
     Function("lhist", 4, 4, _lhist, usage="@x = lhist(n, min, max, step)"),
     Function("tseries", 3, 4, _tseries, usage="@x = tseries(n, interval_ns, num_intervals[, agg])"),
 )
-
-__all__ = ["FUNCTIONS", "INT64", "UINT64", "reduce_entry", "reduce_node", "type_of", "update"]

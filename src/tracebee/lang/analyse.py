@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
-from tracebee.lang.types import AGGREGATIONS, INT64, NONE, UINT64, Type, display, tuple_of
+from tracebee.lang.types import AGGREGATIONS, INT64, UINT64, Type, display, tuple_of
 from tracebee.lang.unify import (
     COUNTABLE,
     UNKNOWN,
@@ -518,6 +518,3 @@ def _mixed_hint(old: Type, new: Type) -> str | None:
     if old.kind == new.kind == "int" and {old, new} == {INT64, UINT64}:
         return "cast one to the other's type: (int64) or (uint64)"
     return None
-
-
-__all__ = ["NONE", "Analyser", "MapState", "VariableState", "signature_of"]

@@ -17,7 +17,7 @@ from tracebee.lang.types import (
     string,
     tuple_of,
 )
-from tracebee.lang.unify import UNKNOWN, as_integer, is_number, is_scalar
+from tracebee.lang.unify import UNKNOWN, is_number, is_scalar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,5 +334,3 @@ Analyser.EXPRESSIONS.update(
         ast.Typeinfo: _typeinfo,
     }
 )
-
-__all__ = ["as_integer", "dereference", "measured", "offset_of", "written_type"]

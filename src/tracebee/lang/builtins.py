@@ -7,7 +7,6 @@ import re
 from tracebee.errors import Diagnostic
 from tracebee.lang.types import (
     BOOL,
-    INT8,
     UINT8,
     UINT32,
     UINT64,
@@ -281,6 +280,3 @@ def find(name: str) -> Builtin | None:
 def names() -> Iterable[str]:
     """All names, for suggestions."""
     return [*BUILTINS, "arg0", "arg1", "sarg0"]
-
-
-__all__ = ["BUILTINS", "COMM", "INT8", "Builtin", "find", "names"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracebee.errors import Diagnostic, MissingProbe, SourceError
-from tracebee.lang import analyse_expressions, ast, lower_statements
+from tracebee.lang import analyse_expressions, ast, lower_statements  # noqa: F401 - they fill the tables by node
 from tracebee.lang.analyse import Analyser, signature_of
 from tracebee.lang.lower import Gen
 from tracebee.lang.records import Records
@@ -220,6 +220,3 @@ def map_infos(unit: Unit, analyser: Analyser) -> tuple[MapInfo, ...]:
 def _config(options: Options, unit: Unit) -> dict[str, Any]:
     """The settings, and where a runner writes the time from which ``elapsed`` counts."""
     return {**options.config, "start_offset": unit.start_offset}
-
-
-__all__ = ["analyse_expressions", "compile_script", "lower_statements", "uses"]

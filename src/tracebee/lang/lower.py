@@ -9,7 +9,7 @@ class of node, and in the tables of builtins and functions.
 from __future__ import annotations
 
 from tracebee.errors import Diagnostic
-from tracebee.ir import CTX, I64, KERNEL, STACK, Builder, Function
+from tracebee.ir import CTX, I64, KERNEL, Builder, Function
 from tracebee.lang import ast
 from tracebee.lang.script import EVENTS, RODATA
 from tracebee.lang.types import Type, alignment
@@ -360,6 +360,3 @@ def type_of(node: ast.Node) -> Type:
     t = getattr(node, "type", None)
     assert t is not None, node
     return t  # type: ignore[no-any-return]
-
-
-__all__ = ["STACK", "Gen", "Place", "type_of"]

@@ -9,8 +9,6 @@ from __future__ import annotations
 from tracebee.ir import CTX, MAP, MAP_VALUE, STACK, Builder
 from tracebee.lang import ast
 from tracebee.lang.lower import Gen, Place
-from tracebee.lang.lower_maps import assign_variable
-from tracebee.lang.types import tuple_of
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import is_aggregation, map_name
 
@@ -129,6 +127,3 @@ def count_entries(unit: Unit) -> Function:
         )
         Builder(known).ret(0)
     return known
-
-
-__all__ = ["assign_variable", "count_entries", "for_map", "open_frame", "tuple_of", "write_pair"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tracebee.lang import ast
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, type_of
-from tracebee.lang.lower_maps import first_key, forget, key_of, lookup
+from tracebee.lang.lower_maps import forget, key_of, lookup
 from tracebee.lang.script import SCALARS
 from tracebee.lang.types import BOOL, NONE, UINT64, Type, display
 from tracebee.lang.unit import is_aggregation, map_name
@@ -198,5 +198,3 @@ FUNCTIONS = table(
     Function("find", 3, 3, _check_find, _emit_find, usage="find(@map, key, $value)"),
     Function("len", 1, 1, _check_len, _emit_len, usage="len(@map) or len(stack)"),
 )
-
-__all__ = ["FUNCTIONS", "first_key"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tracebee.errors import Diagnostic
 from tracebee.lang import ast
 from tracebee.lang.events import check_format
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, Place, type_of
-from tracebee.lang.types import AGGREGATIONS, INT64, NONE, UINT8, UINT64, Type, display, string
-from tracebee.lang.unify import COUNTABLE, is_number
+from tracebee.lang.types import AGGREGATIONS, NONE, UINT8, UINT64, Type, display, string
+from tracebee.lang.unify import COUNTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,14 +195,6 @@ def _emit_join(g: Gen, node: ast.Call) -> None:
     g.event(number, layout.size, fill)
 
 
-def need_number(a: Analyser, node: ast.Node, what: str) -> bool:
-    """Whether an argument is a number; reported when it is none."""
-    t = a.value(node)
-    if t.kind != "unknown" and not is_number(t):
-        raise Diagnostic(f"{what} must be an integer, not {display(t)}")
-    return t.kind != "unknown"
-
-
 FUNCTIONS = table(
     Function("printf", 1, -1, _check_printf, _emit_printf, usage='printf("format", values...)'),
     Function("errorf", 1, -1, _check_printf, _emit_printf, usage='errorf("format", values...)'),
@@ -227,5 +218,3 @@ FUNCTIONS = table(
     Function("time", 0, 1, _check_time, _emit_time, usage='time(["format"])'),
     Function("join", 1, 2, _check_join, _emit_join, usage='join(array[, "separator"])'),
 )
-
-__all__ = ["FUNCTIONS", "INT64"]

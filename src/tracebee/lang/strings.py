@@ -12,8 +12,6 @@ from tracebee.lang.unify import UNKNOWN, as_integer, is_number, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from tracebee.ir import Block, Value
     from tracebee.lang.analyse import Analyser
 
@@ -544,5 +542,3 @@ FUNCTIONS = table(
     Function("strcap", 1, 1, _check_strlen, constant=_strcap_constant, usage="strcap(string)"),
     Function("bswap", 1, 1, _check_bswap, _emit_bswap, usage="bswap(n)"),
 )
-
-__all__: list[Any] = ["FUNCTIONS", "branch_memory", "compare_memory"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tracebee.lang.types import (
-    AGGREGATIONS,
     INT64,
     UINT64,
     Type,
@@ -187,8 +186,3 @@ def stored_value(t: Type) -> Type:
     if t.kind == "string":
         return string(-(-t.size // 8) * 8)
     return t
-
-
-def assignable(t: Type) -> bool:
-    """Whether a value of the type can be kept in a scratch variable."""
-    return t.kind not in AGGREGATIONS and t.kind != "none"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tracebee.ir import MAP_VALUE, Builder, Function, Module
-from tracebee.lang.script import EVENTS, LOST, MAX_FRAMES, RODATA, SCALARS, Action
+from tracebee.ir import Builder, Function, Module
+from tracebee.lang.script import EVENTS, LOST, RODATA, SCALARS, Action
 from tracebee.lang.types import AGGREGATIONS, Type, alignment, tuple_of
 
 TYPE_CHECKING = False
@@ -110,6 +110,3 @@ def map_name(name: str) -> str:
 def is_aggregation(state: MapState) -> bool:
     """Whether a map's values are kept per CPU."""
     return state.value.kind in AGGREGATIONS
-
-
-__all__ = ["MAP_VALUE", "MAX_FRAMES", "RESERVED", "Unit", "is_aggregation", "map_name"]

@@ -69,9 +69,6 @@ def _plain_add(address: int, amount: int) -> int:
 
 _native = _functions()
 
-# Whether the operations are atomic against other threads and processes.
-IS_ATOMIC = _native is not None
-
 compare_exchange32: Exchange
 compare_exchange64: Exchange
 add64: Callable[[int, int], int]

@@ -14,8 +14,6 @@ from bisect import bisect_right, insort
 
 from tracebee.errors import ProgramFaultError
 
-Buffer = bytearray | memoryview  # anything writable with the buffer protocol; mmap objects too
-
 _FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _SCALARS = {
     size: struct.Struct(("<" if sys.byteorder == "little" else ">") + f) for size, f in _FORMATS.items()

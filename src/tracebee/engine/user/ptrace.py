@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 
 from tracebee.errors import KernelError, PrivilegeError, UnsupportedError
 from tracebee.typed import NamedTuple
@@ -21,7 +20,6 @@ PTRACE_SETREGS = 13
 PTRACE_DETACH = 17
 PTRACE_SYSCALL = 24
 PTRACE_GETEVENTMSG = 0x4201
-PTRACE_GETSIGINFO = 0x4202
 PTRACE_SEIZE = 0x4206
 PTRACE_INTERRUPT = 0x4207
 PTRACE_LISTEN = 0x4208
@@ -40,7 +38,6 @@ PTRACE_EVENT_EXIT, PTRACE_EVENT_SECCOMP, PTRACE_EVENT_STOP = 6, 7, 128
 WALL = 0x40000000  # __WALL: threads made by clone too
 EINTR, ESRCH, ECHILD = 4, 3, 10
 
-REGS_SIZE = 27 * 8
 PT_REGS_SIZE = 21 * 8
 
 # Offsets in struct pt_regs.
@@ -146,14 +143,6 @@ def event_message(tid: int) -> int:
     value = ctypes.c_ulong()
     request(PTRACE_GETEVENTMSG, tid, 0, ctypes.addressof(value))
     return value.value
-
-
-def signal_code(tid: int) -> int:
-    """``si_code`` of the signal the thread stopped for."""
-    info = ctypes.create_string_buffer(128)
-    request(PTRACE_GETSIGINFO, tid, 0, ctypes.addressof(info))
-    code: int = struct.unpack_from("=i", info, 8)[0]
-    return code
 
 
 def seize(tid: int, options: int) -> None:
