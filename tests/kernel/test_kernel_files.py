@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import subprocess
@@ -77,7 +78,7 @@ def test_old_kernels_mount_and_unmount(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(mounts, "_opened", {})
     monkeypatch.setattr(mounts, "mounted", lambda kind: [])
-    monkeypatch.setattr(mounts.atexit, "register", undo.append)
+    monkeypatch.setattr(atexit, "register", undo.append)
     with stand_in(kernel):
         place = mounts.tracefs()
         assert os.path.isdir(place)
