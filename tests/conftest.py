@@ -74,6 +74,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "no_kprobe": lambda: _bpf() and not _kprobe(),
     "unprivileged": _root,  # the test drops to nobody itself: that takes root to begin with
     "x86_64": lambda: os.uname().machine == "x86_64",
+    "bmi2": lambda: "bmi2" in Path("/proc/cpuinfo").read_text().split(),
     "guest": lambda: "TRACEBEE_GUEST" in os.environ,
     "bpftrace": _tool("bpftrace"),
     "bpftool": _tool("bpftool"),

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import capstone
 import jit_programs
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,8 +24,6 @@ from tracebee.vm.jit.arm64 import Arm64
 from tracebee.vm.maps import layout
 from tracebee.vm.memory import Memory, Region
 from tracebee.vm.program import Program
-
-capstone = pytest.importorskip("capstone")
 
 CASES = [
     path
