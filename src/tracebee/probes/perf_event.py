@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tracebee.errors import Diagnostic
 from tracebee.kernel.perf import HARDWARE_EVENTS, PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS
+from tracebee.probes.count import positive
 from tracebee.probes.group import RegsGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
@@ -87,7 +88,7 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[C
     if not chosen:
         known = f"events: {', '.join(e.name for e in events)}"
         raise missing(f"no {kind} event is called '{parts[0]}'", parts[0], by_name, known)
-    period = _period(parts[1], kind) if len(parts) == 2 and parts[1] else 0
+    period = positive(parts[1], kind) if len(parts) == 2 and parts[1] else 0
     wanted = [
         (
             ":".join([kind, parts[0] if len(chosen) == 1 else e.name, *parts[1:]]),
@@ -96,16 +97,6 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[C
         for e in chosen
     ]
     return [Counter(kind, "perf_event", wanted, machine.regs)]
-
-
-def _period(text: str, kind: str) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = 0
-    if value <= 0:
-        raise Diagnostic(f"{kind} needs a count above 0, not '{text}'")
-    return value
 
 
 def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:

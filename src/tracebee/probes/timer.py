@@ -10,6 +10,7 @@ import re
 
 from tracebee.errors import Diagnostic
 from tracebee.kernel.perf import PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS
+from tracebee.probes.count import positive
 from tracebee.probes.group import RegsGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.uapi import BPF_PROG_TYPE_PERF_EVENT
@@ -46,25 +47,15 @@ def _rate(point: AttachPoint, kind: str) -> dict[str, Any]:
     parts = point.parts[1:]
     if len(parts) == 1 and (match := _DURATION.match(parts[0])):
         unit = match[2]
-        return {"period": _positive(match[1], kind) * (_NANOSECONDS.get(unit) or _LONG[unit])}
+        return {"period": positive(match[1], kind) * (_NANOSECONDS.get(unit) or _LONG[unit])}
     if len(parts) != 2:
         raise Diagnostic(f"{kind} needs a unit and a count", hint=usage)
     unit, count = parts
     if unit == "hz":
-        return {"freq": _positive(count, kind)}
+        return {"freq": positive(count, kind)}
     if unit not in _NANOSECONDS:
         raise Diagnostic(f"'{unit}' is not a unit of time", hint=usage)
-    return {"period": _positive(count, kind) * _NANOSECONDS[unit]}
-
-
-def _positive(text: str, kind: str) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = 0
-    if value <= 0:
-        raise Diagnostic(f"{kind} needs a count above 0, not '{text}'")
-    return value
+    return {"period": positive(count, kind) * _NANOSECONDS[unit]}
 
 
 def attach(program: Any, targets: Any, session: Any) -> Iterator[Any]:
