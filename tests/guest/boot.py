@@ -25,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from kernel import CACHE, GuestUnavailableError, fetch
 
+ROOT = Path(__file__).resolve().parents[2]
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
 MEMORY = "2G"
 
@@ -38,8 +39,13 @@ ln -sf /proc/self/fd /dev/fd
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
+# Fresh /tmp and /run, with this checkout still where it is, should it be below one of them.
+mkdir /dev/checkout
+mount --bind {root} /dev/checkout
 mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
+mkdir -p {root}
+mount --bind /dev/checkout {root}
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t bpf bpf /sys/fs/bpf
@@ -74,6 +80,7 @@ def run(command: list[str], deadline: float, series: str) -> int:
         init.write_text(
             INIT.format(
                 modules=quoted(str(kernel.modules)),
+                root=quoted(str(ROOT)),
                 directory=quoted(os.getcwd()),
                 command=shlex.join(command),
                 run=quoted(str(folder)),

@@ -182,21 +182,32 @@ class Tracer:
         """Stop every thread, handling what it stops for meanwhile."""
         waiting = set()
         for tid in list(self.threads):
-            try:
-                ptrace.request(ptrace.PTRACE_INTERRUPT, tid)
+            if self._interrupt(tid):
                 waiting.add(tid)
-            except Gone:
+            else:
                 self._forget(tid)
         while waiting:
             stop = ptrace.wait()
             if stop is None:
                 continue
-            if stop.tid in waiting and (stop.ended or stop.event == ptrace.PTRACE_EVENT_STOP):
-                waiting.discard(stop.tid)
-                if stop.ended:
-                    self._forget(stop.tid)
-                continue
+            if stop.tid in waiting:
+                if stop.ended or stop.event == ptrace.PTRACE_EVENT_STOP:
+                    waiting.discard(stop.tid)
+                    if stop.ended:
+                        self._forget(stop.tid)
+                    continue
+                # Another stop came in its place and used the interrupt up: ask for one more.
+                self._interrupt(stop.tid)
             self._handle(stop)
+
+    @staticmethod
+    def _interrupt(tid: int) -> bool:
+        """Ask a thread to stop; False when it is dead."""
+        try:
+            ptrace.request(ptrace.PTRACE_INTERRUPT, tid)
+        except Gone:
+            return False
+        return True
 
     def _go(self, tid: int, signal: int = 0) -> None:
         thread = self.threads.get(tid)
@@ -243,6 +254,8 @@ class Tracer:
             self._strays[tid] = stop
             return
         signal, event = stop.signal, stop.event
+        if event != ptrace.PTRACE_EVENT_STOP:
+            thread.wanted = False  # this stop came in place of a sample's
         if event:
             self._event(thread, signal, event)
         elif signal == SIGTRAP and self._trap(thread):
@@ -456,11 +469,7 @@ class Tracer:
         for thread in list(self.threads.values()):
             if sent >= most:
                 break
-            if not thread.wanted and _is_running(thread):
-                try:
-                    ptrace.request(ptrace.PTRACE_INTERRUPT, thread.tid)
-                except Gone:
-                    continue
+            if not thread.wanted and _is_running(thread) and self._interrupt(thread.tid):
                 thread.wanted = True
                 sent += 1
         return sent
