@@ -153,8 +153,8 @@ def test_control_flow(loaded: LoadedObject, ask: Ask) -> None:
     number = loaded.programs["watch"].info().id
     graph = ask("prog", "dump", "xlated", "id", number, "visual")
     assert graph.startswith('digraph "watch" {')
-    blocks = set(re.findall(r"^\t(b\d+) \[", graph, re.MULTILINE))
-    arrows = re.findall(r"^\t(b\d+) -> (b\d+)[; ]", graph, re.MULTILINE)
+    blocks = set(re.findall(r'^  "(\d+)" \[', graph, re.MULTILINE))
+    arrows = re.findall(r'^  "(\d+)" -> "(\d+)"', graph, re.MULTILINE)
     assert {block for arrow in arrows for block in arrow} <= blocks
     # The check of the looked-up pointer goes two ways; each function ends in a block that leads nowhere.
     assert any(sum(a == block for a, _ in arrows) == 2 for block in blocks)
