@@ -17,7 +17,7 @@ def main() -> int:
     # An installed package has its bytecode compiled; a checkout need not.
     compileall.compile_dir(str(HERE.parent / "src"), quiet=1)
     kprobes = os.path.exists("/sys/bus/event_source/devices/kprobe/type")
-    for script in ("startup.py", "events.py", "throughput.py", "loading.py", "attach.py"):
+    for script in ("startup.py", "events.py", "throughput.py", "loading.py", "user.py", "vm.py", "attach.py"):
         print(f"\n== {script}", flush=True)
         if script in NEEDS_KPROBES and not kprobes:
             print(f"this kernel has no kprobes: make guest CMD='.venv/bin/python bench/{script}'")
