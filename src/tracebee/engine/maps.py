@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 
 from tracebee.lang.script import STACKS_MORE, stacks_name
@@ -80,3 +81,8 @@ class StackMaps:
         """The stacks whose bucket was taken."""
         found = self._maps.get(STACKS_MORE)
         return [] if found is None else found.items()
+
+
+def lost_events(counters: bytes) -> int:
+    """The sum of a script's loss counters, the value of its map LOST: one u64 for each cause."""
+    return sum(count for (count,) in struct.iter_unpack("=Q", counters))

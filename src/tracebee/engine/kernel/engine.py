@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.engine.kernel.maps import KernelMap
-from tracebee.engine.maps import StackMaps
+from tracebee.engine.maps import StackMaps, lost_events
 from tracebee.errors import VerifierError
 from tracebee.kernel.ringbuf import RingBuffer
 from tracebee.lang.script import EVENTS, LOST
@@ -127,7 +125,7 @@ class KernelEngine:
         if counters is None:
             return 0
         value = counters.lookup(bytes(4)) or b""
-        return sum(count for (count,) in struct.iter_unpack("=Q", value))
+        return lost_events(value)
 
     def detach(self) -> None:
         """Close all links."""

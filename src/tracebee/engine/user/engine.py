@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import sys
 
 from tracebee import uapi
-from tracebee.engine.maps import StackMaps
+from tracebee.engine.maps import StackMaps, lost_events
 from tracebee.engine.user import seccomp
 from tracebee.engine.user.current import Current
 from tracebee.engine.user.maps import UserMapReader
@@ -143,7 +142,7 @@ class UserEngine:
         if counters is None:
             return 0
         value = counters.map.lookup(bytes(4)) or b""
-        return sum(count for (count,) in struct.iter_unpack("=Q", value))
+        return lost_events(value)
 
     def detach(self) -> None:
         """Have the tracing process leave everything as it was, and end."""

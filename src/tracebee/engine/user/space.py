@@ -73,7 +73,7 @@ class Space:
         child = Space(pid, self.journal)
         for addr, old in self.breakpoints.items():
             new = Breakpoint(addr, old.original, old.slot, old.next, pushes=old.pushes)
-            new.entries, new.returns = old.entries, old.returns
+            new.entries, new.returns = list(old.entries), old.returns
             child.breakpoints[addr] = new
             self.journal(pid, addr, old.original[0])
         child.scratch = [Scratch(s.start, list(s.used)) for s in self.scratch]
