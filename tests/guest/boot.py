@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import initramfs
 from kernel import CACHE, GuestUnavailableError, fetch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +89,7 @@ def run(command: list[str], deadline: float, series: str) -> int:
         )
         init.chmod(0o755)
         (folder / "output").touch()
+        first = initramfs.build(kernel.modules, str(init), folder)
         socket = folder / "fs.sock"
         with (folder / "virtiofsd.log").open("w") as log:
             daemon = subprocess.Popen(
@@ -104,7 +106,7 @@ def run(command: list[str], deadline: float, series: str) -> int:
             _wait_for(socket, daemon, folder / "virtiofsd.log")
             with (folder / "console").open("w") as console:
                 machine = subprocess.Popen(
-                    _qemu(str(kernel.image), str(socket), str(init)),
+                    _qemu(str(kernel.image), str(socket), str(init), first),
                     stdin=subprocess.DEVNULL,
                     stdout=console,
                     stderr=subprocess.STDOUT,
@@ -117,7 +119,7 @@ def run(command: list[str], deadline: float, series: str) -> int:
                     process.wait()
 
 
-def _qemu(image: str, socket: str, init: str) -> list[str]:
+def _qemu(image: str, socket: str, init: str, first: Path | None) -> list[str]:
     # An old CPU model and no mitigations: about twice as fast under software emulation.
     # "kvm" is for machines where nested virtualisation is known to work.
     accel = os.environ.get("TRACEBEE_GUEST_ACCEL", "tcg")
@@ -125,6 +127,7 @@ def _qemu(image: str, socket: str, init: str) -> list[str]:
         "qemu-system-x86_64",
         *(["-accel", "tcg,thread=multi", "-cpu", "Nehalem"] if accel == "tcg" else ["-accel", accel]),
         *(["-m", MEMORY, "-smp", "2", "-nographic", "-no-reboot", "-kernel", image]),
+        *(["-initrd", str(first)] if first else []),
         *(["-object", f"memory-backend-memfd,id=mem,size={MEMORY},share=on", "-numa", "node,memdev=mem"]),
         *(["-chardev", f"socket,id=c0,path={socket}"]),
         *(["-device", "vhost-user-fs-pci,queue-size=1024,chardev=c0,tag=rootfs"]),
