@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import initramfs
+
 from kernel import CACHE, GuestUnavailableError, fetch
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -45,7 +45,7 @@ def _add(name: str, found: dict[str, Path], wanted: list[Path]) -> None:
 
 
 def _entry(number: int, name: str, mode: int, contents: bytes) -> bytes:
-    """One file as cpio's "newc" format has it (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    """One file in cpio's "newc" format (kernel: driver-api/early-userspace/buffer-format)."""
     path = name.encode() + b"\0"
     fields = (number, mode, 0, 0, 1, 0, len(contents), 0, 0, 0, 0, len(path), 0)
     head = b"070701" + b"".join(b"%08X" % field for field in fields) + path
