@@ -61,6 +61,14 @@ class Builder:
             self._offsets[text] = offset
         return offset
 
+    def keep_strings(self, section: bytes) -> None:
+        """Start with another blob's string section: offsets into it stay what they are."""
+        self._strings = bytearray(section)
+        at = 0
+        for text in section[:-1].split(b"\0"):
+            self._offsets.setdefault(text.decode("utf-8", "surrogateescape"), at)
+            at += len(text) + 1
+
     # One method for each kind.
 
     def integer(self, name: str, size: int, *, signed: bool = False, encoding: int = 0, bits: int = 0) -> int:

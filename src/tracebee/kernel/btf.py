@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from errno import E2BIG
+
 from tracebee import uapi
+from tracebee.errors import KernelError
 from tracebee.kernel.attr import BTF_INFO, BTF_LOAD
 from tracebee.kernel.bpf import fd_by_id, ids, info_by_fd, try_bpf
 from tracebee.kernel.fd import Fd
@@ -40,11 +43,16 @@ class Btf(Fd):
         :param data: a whole BTF blob, header first, in the host's byte order.
         :raises VerifierError: the kernel refuses it; ``log`` says where.
         """
-        attr = BTF_LOAD.pack(btf=address(data), btf_size=len(data))
-        fd = try_bpf(uapi.BPF_BTF_LOAD, attr)
-        if fd >= 0:
-            return cls(fd)
-        raise _load_error(data, -fd)
+        fd = _try_load(data)
+        if fd < 0:
+            raise _load_error(data, -fd)
+        return cls(fd)
+
+    @classmethod
+    def try_load(cls, data: bytes) -> Self | None:
+        """As :meth:`load`, for callers to whom a refusal is an answer."""
+        fd = _try_load(data)
+        return cls(fd) if fd >= 0 else None
 
     @classmethod
     def by_id(cls, object_id: int) -> Self:
@@ -60,7 +68,13 @@ class Btf(Fd):
         """Its id, size in bytes, name, and whether it is the kernel's own."""
         name = bytearray(64)
         info = BTF_INFO.pack(name=address(name), name_len=len(name))
-        info_by_fd(self.fd, BTF_INFO, info)
+        try:
+            info_by_fd(self.fd, BTF_INFO, info)
+        except KernelError as error:
+            if error.errno != E2BIG:
+                raise
+            # Before 5.11 only programs had BTF, and it had no name: fields for one must be empty.
+            info = info_by_fd(self.fd, BTF_INFO)
         text = bytes(name).partition(b"\0")[0].decode()
         return BtfInfo(
             BTF_INFO.get(info, "id"),
@@ -74,6 +88,10 @@ class Btf(Fd):
         blob = bytearray(self.info().size)
         info_by_fd(self.fd, BTF_INFO, BTF_INFO.pack(btf=address(blob), btf_size=len(blob)))
         return bytes(blob)
+
+
+def _try_load(data: bytes) -> int:
+    return try_bpf(uapi.BPF_BTF_LOAD, BTF_LOAD.pack(btf=address(data), btf_size=len(data)))
 
 
 def _load_error(data: bytes, number: int) -> Exception:

@@ -138,6 +138,7 @@ class _Loader:
         self.externs = {e.name: e for e in self.obj.externs}
         self._symbols: KernelSymbols | None = None
         self._core: Core | None = None
+        self._lacking: frozenset[str] = frozenset()  # what of the object's types the kernel cannot have
 
     @property
     def core(self) -> Core:
@@ -168,9 +169,9 @@ class _Loader:
 
             check_linked(obj)
         if obj.btf:
-            from tracebee.kernel.btf import Btf
+            from tracebee.engine.kernel.object_types import load_types
 
-            loaded.btf = Btf.load(obj.btf)
+            loaded.btf, self._lacking = load_types(obj.btf)
         struct_ops = {s.map: s for s in obj.struct_ops}
         for definition in obj.maps:
             if definition.name not in self.reuse and definition.name not in struct_ops:
@@ -213,6 +214,8 @@ class _Loader:
             room = max(0, uapi.BPF_OBJ_NAME_LEN - 1 - len(definition.name))
             named = definition._replace(name=self.obj.name[: min(room, 8)] + definition.name)
         typed = definition.type not in _UNTYPED and (definition.key_type_id or definition.value_type_id)
+        if "datasec" in self._lacking and not definition.key_type_id:
+            typed = False
         types = self.loaded.btf if typed else None
         if definition.inner is None:
             return Map.create(named, btf=types)
@@ -273,7 +276,7 @@ class _Loader:
 
             attach_type = member_index(self.obj, program)
         btf_id, btf_fd = self._attach_target(program)
-        types = self.loaded.btf
+        types = None if "func" in self._lacking else self.loaded.btf
         try:
             return Program.load(
                 encode([insn for group in insns for insn in group]),
