@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import resource
 import struct
 
 import pytest
@@ -267,3 +268,31 @@ def test_numbers_of_system_calls() -> None:
     # The generic numbers are one for all newer calls; those of x86-64 are older than the rest.
     for name, (x86, arm) in NUMBERS.items():
         assert (x86 == arm) == (x86 >= 424), name
+
+
+@pytest.mark.parametrize("command", ["BPF_MAP_CREATE", "BPF_PROG_LOAD", "BPF_BTF_LOAD", "BPF_LINK_CREATE"])
+def test_a_limit_on_locked_memory_is_raised_once(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    limits = [(1 << 16, 1 << 16)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.append(new))
+    kernel = FakeKernel(-errno.EPERM, -errno.EPERM)
+    with stand_in(kernel):
+        assert bpf.try_bpf(getattr(uapi, command), bytearray(16)) == -errno.EPERM
+    charged = command != "BPF_LINK_CREATE"
+    assert len(kernel.calls) == 1 + charged
+    assert limits[1:] == [(resource.RLIM_INFINITY, resource.RLIM_INFINITY)] * charged
+
+
+def test_without_privilege_the_limit_is_raised_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(1 << 16, 1 << 20)]
+
+    def set_limit(_: int, new: tuple[int, int]) -> None:
+        if new[1] != 1 << 20:
+            raise ValueError("not allowed to raise maximum limit")
+        limits.append(new)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    with stand_in(FakeKernel(-errno.EPERM, -errno.EPERM)):
+        assert bpf.try_bpf(uapi.BPF_MAP_CREATE, bytearray(16)) == -errno.EPERM
+    assert limits == [(1 << 16, 1 << 20), (1 << 20, 1 << 20)]

@@ -36,7 +36,29 @@ def try_bpf(command: int, attr: bytearray) -> int:
         # EINTR: a signal came. EAGAIN (BPF_PROG_LOAD): the verifier gave way to a signal.
         if result == -4 or (result == -11 and command == uapi.BPF_PROG_LOAD):
             continue
+        if result == -1 and command in _CHARGED and _raised_memory_limit():
+            continue
         return result
+
+
+# Kernels before 5.11 count what these make as locked memory, of which a process may have 64 KB or so.
+_CHARGED = frozenset({uapi.BPF_MAP_CREATE, uapi.BPF_PROG_LOAD, uapi.BPF_BTF_LOAD})
+
+
+def _raised_memory_limit() -> bool:
+    """Let this process lock as much memory as it may; whether that is more than before."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    for limit in ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (hard, hard)):
+        if limit[0] == soft:
+            break
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, limit)
+        except (ValueError, OSError):
+            continue
+        return True
+    return False
 
 
 def ids(command: int) -> Iterator[int]:
