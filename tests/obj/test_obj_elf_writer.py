@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "guest"))
 from kernel import vmlinux_btf
 
 TRACEBEE = str(Path(sys.executable).parent / "tracebee")
-# Reads of most forms: members, nested ones, arrays, strings, pointers to pointers. Bit-fields keep the place
-# they have on the kernel the object was built for.
+# Reads of most forms: members, nested ones, arrays, strings, pointers to pointers, bit-fields.
 SCRIPT = """
 tracepoint:syscalls:sys_enter_sched_get_priority_max {
     $task = curtask;
@@ -36,6 +35,9 @@ tracepoint:syscalls:sys_enter_sched_get_priority_max {
     @parent = $task->real_parent->pid;
     @maps = $task->mm->map_count > 0;
     @name = $task->nsproxy->uts_ns->name.sysname;
+    @execve = $task->in_execve;
+    @reset = $task->sched_reset_on_fork;
+    @reset_btf = curtask->sched_reset_on_fork;
     for ($i : 0..3) { @loops = sum($i); }
     printf("%d %s\\n", $task->tgid, $task->comm);
 }
@@ -104,6 +106,8 @@ def run_object(path: Path) -> list[str]:
     process = subprocess.Popen([TRACEBEE, "run", str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
+        # A bit-field of task_struct that is 1 while this runs.
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
         assert process.stdout.readline().startswith("Attach")
         line = ""
         while not line.startswith(str(os.getpid())):
@@ -112,6 +116,7 @@ def run_object(path: Path) -> list[str]:
         process.send_signal(signal.SIGINT)
         return [line, *process.stdout.read().splitlines()]
     finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         process.kill()
         process.stdout.close()
         process.wait()
@@ -132,6 +137,9 @@ def check_output(lines: list[str]) -> None:
     assert f"@parent: {os.getppid()}" in lines
     assert "@maps: 1" in lines or "@maps: true" in lines
     assert "@name: Linux" in lines
+    assert "@execve: 0" in lines
+    assert "@reset: 1" in lines
+    assert "@reset_btf: 1" in lines
     assert any(line.startswith(f"@leader[{os.getpid()}, {comm}]: ") for line in lines)
 
 
@@ -148,8 +156,9 @@ def test_built_for_another_kernel_it_runs_on_this_one(tmp_path: Path, series: st
     other = Btf.from_bytes(vmlinux_btf(series), name=series)
     here = Btf.vmlinux()
     # Not the same kernel by another name: what the script reads lies elsewhere.
-    places = [b.member_path(b.find("struct task_struct"), "real_parent").offset for b in (here, other)]
-    assert places[0] != places[1]
+    for member in ("real_parent", "sched_reset_on_fork", "in_execve"):
+        places = [b.member_path(b.find("struct task_struct"), member).bit_offset for b in (here, other)]
+        assert places[0] != places[1]
     use_kernel(other)
     try:
         target = tmp_path / "script.bpf.o"

@@ -46,6 +46,8 @@ SWAPPED = {
     "sle": "sge",
     "sge": "sle",
 }
+# Operations that take a CO-RE value as their immediate: offsets are added, shifts of bit-fields are below 64.
+_PATCHED = frozenset(("add", "sub", "shl", "lshr", "ashr"))
 # The one CO-RE value that may need 64 bits (enum bpf_core_relo_kind).
 BPF_CORE_ENUMVAL_VALUE = 11
 # Copies longer than this are left to probe_read_kernel.
@@ -198,7 +200,7 @@ class _Selector:
                 return
         if insn.op in COMMUTATIVE and x.op in FLOATING and y.op not in FLOATING:
             x, y = y, x
-        if y.op == "core" and insn.op in ("add", "sub") and y.aux.kind != BPF_CORE_ENUMVAL_VALUE:
+        if y.op == "core" and insn.op in _PATCHED and y.aux.kind != BPF_CORE_ENUMVAL_VALUE:
             insn.args = [self.register(insn, x), y]
         else:
             insn.args = [self.register(insn, x), self.operand(insn, y)]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from tracebee.btf.core_kinds import (
+    BPF_CORE_FIELD_BYTE_SIZE,
+    BPF_CORE_FIELD_LSHIFT_U64,
+    BPF_CORE_FIELD_RSHIFT_U64,
+)
 from tracebee.ir import KERNEL
 from tracebee.lang import ast
 from tracebee.lang.analyse_access import measured
@@ -10,6 +15,7 @@ from tracebee.lang.lower import Gen, Place, type_of
 from tracebee.lang.lower_expressions import string_into
 from tracebee.lang.types import INT8, Type, display
 from tracebee.lang.unify import is_scalar
+from tracebee.obj.model import CoreReloc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +109,7 @@ def _member(g: Gen, node: ast.Field) -> tuple[Place, tuple[int, int] | None]:
         size = member.type.size or 4
         offset = member.bit_offset // (8 * size) * size
         bits = (member.bit_offset - 8 * offset, member.bit_size)
-    if records.is_kernel(record) and not member.bit_size:
+    if records.is_kernel(record):
         return _kernel_member(place, record, node.name, offset), bits
     return place._replace(offset=place.offset + offset), bits
 
@@ -125,6 +131,8 @@ def _kernel_member(place: Place, record: Type, name: str, offset: int) -> Place:
 
 def _bit_field(g: Gen, place: Place, t: Type, first: int, width: int) -> Value:
     """The bits of a bit-field, extended as its type says (bits count from the low end)."""
+    if place.core is not None:
+        return _kernel_bits(g, place, t)
     word = g.load(place, Type("int", t.size or 4))
     b = g.b
     if t.signed:
@@ -132,6 +140,44 @@ def _bit_field(g: Gen, place: Place, t: Type, first: int, width: int) -> Value:
         return b.binary("ashr", up, 64 - width)
     down = b.binary("lshr", word, first) if first else word
     return b.binary("and", down, (1 << width) - 1)
+
+
+def _kernel_bits(g: Gen, place: Place, t: Type) -> Value:
+    """A kernel record's bit-field: the loader says which word holds it, how wide that is, and where in it.
+
+    The field's bits are shifted to the top of 64 and down again, which also drops whatever else was read.
+    """
+    b = g.b
+    assert place.core is not None
+    size, up, down = (
+        b.core(CoreReloc(kind, *place.core))
+        for kind in (BPF_CORE_FIELD_BYTE_SIZE, BPF_CORE_FIELD_LSHIFT_U64, BPF_CORE_FIELD_RSHIFT_U64)
+    )
+    if place.space:
+        word = _word(g, place, size)
+    else:
+        # The verifier allows loads here; their width is in the code, so it is checked against the loader's.
+        have = t.size or 4
+        found = b.local("bits")
+        same, other, done = b.block("same"), b.block("other"), b.block("done")
+        b.branch(b.compare("eq", size, have), same, other)
+        b.at(same)
+        b.set(found, g.load(place, Type("int", have)))
+        b.jump(done)
+        b.at(other)
+        b.set(found, _word(g, place, size))
+        b.jump(done)
+        b.at(done)
+        word = b.get(found)
+    return b.binary("ashr" if t.signed else "lshr", b.binary("shl", word, up), down)
+
+
+def _word(g: Gen, place: Place, size: Value) -> Value:
+    """So many bytes, at most 8, as the low end of a number."""
+    slot = g.b.alloca(8)
+    g.b.store(slot, 0, 8, 0)
+    g.b.helper(f"probe_read_{place.space or 'kernel'}", slot, size, g.address(place))
+    return g.b.load(slot, 0, 8)
 
 
 def _field_place(g: Gen, node: ast.Field) -> Place | None:
