@@ -102,7 +102,7 @@ class BtfFixup:
             stand_in = variable.type_id
             if extern.kind == BTF_KIND_FUNC:
                 self._set_vlen(variable.type_id, BTF_FUNC_GLOBAL)
-                self._name_parameters(extern.type_id)
+                self._name_parameters(variable.type_id, extern.type_id)
                 stand_in = self._new_variable(extern.name, number)
             else:
                 self._put(variable.type_id, 8, number)
@@ -111,10 +111,10 @@ class BtfFixup:
             struct.pack_into(f"{self.mark}III", self.data, place, stand_in, 4 * i, 4)
         self._put(section_id, 8, 4 * len(record.variables))
 
-    def _name_parameters(self, proto_id: int) -> None:
-        """The kernel wants a named parameter in a function's prototype; any name in the strings will do."""
+    def _name_parameters(self, function_id: int, proto_id: int) -> None:
+        """The kernel wants a prototype's parameters named; any identifier in the strings will do."""
         place = self._place(proto_id) + HEADER_SIZE
-        spare = struct.unpack_from(f"{self.mark}I", self.data, self._place(self._int_type()))[0]
+        (spare,) = struct.unpack_from(f"{self.mark}I", self.data, self._place(function_id))
         for i, param in enumerate(self.btf.type(proto_id).params):
             if param.type_id and not param.name:
                 struct.pack_into(f"{self.mark}I", self.data, place + 8 * i, spare)

@@ -1,4 +1,6 @@
-/* Kernel functions: one that exists, one that does not and is weak. */
+/* Kernel functions: one that exists, one that does not and is weak.
+
+   The first 4-byte integer among the types is called "unsigned int": no name for a parameter. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -9,7 +11,7 @@ extern int bpf_no_such_function(int x) __ksym __weak;
 
 int seen;
 
-SEC("tp_btf/sched_process_exec") int exec(__u64 *ctx)
+SEC("tp_btf/sched_process_exec") unsigned int exec(__u64 *ctx)
 {
 	struct task_struct *task = (void *)ctx[0], *held;
 
