@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,11 +121,78 @@ def test_one_reader_at_a_time(bpffs: str, run: Run) -> None:
     leave(run, "calls")
     first = PinnedEngine("calls")
     try:
-        with pytest.raises(UsageError, match="another process is reading 'calls'"):
+        with pytest.raises(UsageError, match=f"process {os.getpid()} is reading 'calls'"):
             PinnedEngine("calls")
     finally:
         first.close()
     assert run("detach", "calls")[0] == 0
+
+
+def test_exit_stops_the_script_in_the_kernel(bpffs: str, run: Run) -> None:
+    leave(
+        run,
+        "few",
+        """tracepoint:syscalls:sys_enter_getpgid /pid == PID/ { @n++; if (@n == 2) { exit(7); } }
+        END { printf("n %d\\n", @n); }""",
+    )
+    for _ in range(5):
+        os.getpgid(0)
+    code, out, err = run("attach", "few")  # returns at once
+    assert (code, out.split()) == (7, ["@n:", "2"])
+    assert err == "few has stopped: it called exit(); 'tracebee detach few' removes it\n"
+    # The record of exit() has been read, and the script has still stopped.
+    os.getpgid(0)
+    code, out, err = run("attach", "few")
+    assert (code, out.split()) == (0, ["@n:", "2"])
+    code, out, err = run("detach", "few")
+    assert (code, err, out.split()) == (7, "", ["n", "2", "@n:", "2"])
+
+
+def test_time_is_the_time_of_the_event(bpffs: str, run: Run) -> None:
+    leave(run, "calls", 'tracepoint:syscalls:sys_enter_getpgid /pid == PID/ { time("%s\\n"); }')
+    before = int(time.time())
+    os.getpgid(0)
+    after = int(time.time())
+    time.sleep(1.1)
+    code, out, _ = run("detach", "calls")
+    assert code == 0
+    assert before <= int(out) <= after
+
+
+def test_losses_are_told(bpffs: str, run: Run) -> None:
+    text = "config = { perf_rb_pages = 1 } "
+    text += 'tracepoint:syscalls:sys_enter_getpgid /pid == PID/ { printf("call %d\\n", args.pid); }'
+    leave(run, "calls", text)
+    for number in range(1000):
+        os.getpgid(0 if number else 1)
+    code, out, _ = run("attach", "calls", "now")
+    lines = out.split("\n")
+    seen = sum(line.startswith("call") for line in lines)
+    lost = next(int(line.split()[1]) for line in lines if line.startswith("Lost"))
+    assert (code, lines[0], seen + lost) == (0, "call 1", 1000)
+    assert run("detach", "calls")[0] == 0
+
+
+def test_an_interrupted_pinning_is_cleared_away(bpffs: str, run: Run) -> None:
+    leave(run, "half")
+    os.unlink(f"{bpffs}/tracebee/half/script")
+    assert run("attach") == (0, "", "")
+    code, _, err = run("--pin", "half", "-e", "BEGIN { }")
+    assert code == 1
+    assert err == (
+        "ERROR: what is left of 'half' is in the way: its pinning was interrupted, or is going on\n"
+        "  hint: 'tracebee detach half' removes it\n"
+    )
+    assert run("detach", "half") == (0, "", "half was not pinned whole; what there was is removed\n")
+    assert os.listdir(f"{bpffs}/tracebee") == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a.b", "/", "a" * 256])
+def test_names_that_bpffs_does_not_take(bpffs: str, run: Run, name: str) -> None:
+    code, _, err = run("--pin", name, "-e", "BEGIN { }")
+    assert code == 1
+    assert "no name for a pinned script" in err or "256 bytes of at most 255" in err
+    assert list(pins.walk(bpffs)) == []
 
 
 def test_failure_leaves_nothing(bpffs: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

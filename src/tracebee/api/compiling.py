@@ -32,6 +32,7 @@ def compile_text(
     parameters: Sequence[str] = (),
     named: Mapping[str, str] | None = None,
     unsafe: bool = False,
+    lasting: bool = False,
     user: bool = False,
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
@@ -43,6 +44,7 @@ def compile_text(
 
     :param pid: the process it is to trace (``-p``).
     :param command_pid, command_path: the held process of ``-c`` and its program.
+    :param lasting: it is to run without a process behind it (``--pin``).
     :param user: for the user engine: only what needs no privilege is looked at.
     :param config: settings that come before the script's own config block.
     :param environment: where ``BPFTRACE_...`` settings are read from; default: this process's.
@@ -69,6 +71,7 @@ def compile_text(
             parameters=parameters,
             named=named,
             unsafe=unsafe,
+            lasting=lasting,
             cpid=command_pid,
             ncpus=_possible_cpus(),
             pid_namespace=_pid_namespace(),

@@ -35,13 +35,18 @@ def run(argv: list[str]) -> int:
     name = words.next("a pinned script's name")
     now = bool(words.accept("now"))
     words.end()
-    engine = PinnedEngine(name)
+    engine = PinnedEngine(name, now=now)
     try:
         reporter = make_reporter(engine, json=words.json)
         try:
-            return follow(engine, reporter, once=now)
+            stopped = engine.exit_code() is not None
+            code = follow(engine, reporter, once=now or stopped)
         finally:
             reporter.flush()
+        if engine.exit_code() is not None:
+            note = f"{name} has stopped: it called exit(); 'tracebee detach {name}' removes it"
+            print(note, file=sys.stderr)
+        return code
     finally:
         engine.close()
 

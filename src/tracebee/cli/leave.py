@@ -40,6 +40,7 @@ def leave(arguments: Arguments) -> int:
             parameters=arguments.parameters,
             named=arguments.named,
             unsafe=arguments.flag("unsafe"),
+            lasting=True,
             warn=None if arguments.flag("no_warnings") else warn,
         )
     if is_once(script):

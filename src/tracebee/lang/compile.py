@@ -7,7 +7,7 @@ from tracebee.lang import analyse_expressions, ast, lower_statements  # noqa: F4
 from tracebee.lang.analyse import Analyser, signature_of
 from tracebee.lang.lower import Gen
 from tracebee.lang.records import Records
-from tracebee.lang.script import Attachment, MapInfo, Script
+from tracebee.lang.script import SCALARS, Attachment, MapInfo, Script
 from tracebee.lang.unify import is_scalar
 from tracebee.lang.unit import Unit, is_aggregation, map_name
 from tracebee.source import NOWHERE
@@ -145,6 +145,8 @@ def _lower(unit: Unit, analyser: Analyser, work: Work) -> list[tuple[Any, ProbeG
     programs = []
     errors: list[Diagnostic] = []
     names: dict[str, int] = {}
+    if analyser.options.lasting and any(uses(probe) & {"exit", "assert"} for probe, _ in work):
+        unit.stop_slot()
     for probe, groups in work:
         signatures = {signature_of(group) for group in groups}
         for group in groups:
@@ -176,6 +178,12 @@ def program(g: Gen, probe: ast.Probe) -> None:
         from tracebee.lang.lower_for_map import open_frame
 
         open_frame(g, probe)
+    if g.unit.stop_offset >= 0 and g.group.kind != "end":
+        stopped, go = b.block("stopped"), b.block("go")
+        b.branch(b.load(b.data_ref(SCALARS, g.unit.stop_offset), 0, 8), stopped, go)
+        b.at(stopped)
+        b.ret(0)
+        b.at(go)
     guard = g.group.emit_guard(b, g.ctx)
     if guard is not None:
         run, leave = b.block("run"), b.block("leave")
@@ -200,7 +208,6 @@ def program(g: Gen, probe: ast.Probe) -> None:
 def map_infos(unit: Unit, analyser: Analyser) -> tuple[MapInfo, ...]:
     """How the script's maps print, in the order in which they are printed: by name."""
     from tracebee.lang.events import printable
-    from tracebee.lang.script import SCALARS
 
     infos = []
     for name in sorted(analyser.maps):
@@ -218,5 +225,5 @@ def map_infos(unit: Unit, analyser: Analyser) -> tuple[MapInfo, ...]:
 
 
 def _config(options: Options, unit: Unit) -> dict[str, Any]:
-    """The settings, and where a runner writes the time from which ``elapsed`` counts."""
-    return {**options.config, "start_offset": unit.start_offset}
+    """The settings; where ``elapsed`` counts from, which a runner writes; where exit() says that it ran."""
+    return {**options.config, "start_offset": unit.start_offset, "stop_offset": unit.stop_offset}

@@ -26,6 +26,8 @@ class Options:
     :param parameters: the positional parameters, ``$1`` first.
     :param named: named parameters for ``getopt``, as text (``"true"`` for one without a value).
     :param unsafe: whether ``--unsafe`` allows functions that change things.
+    :param lasting: it is to run without a process behind it (``--pin``): exit() stops its programs by
+        itself, and time() is the time of the event, not of whoever reads it later.
     :param cpid: process id of the ``-c`` command, None without one.
     :param ncpus: number of possible CPUs.
     :param pid_namespace: (device, inode) of this process's PID namespace when it is not the first one.
@@ -45,6 +47,7 @@ class Options:
         parameters: Sequence[str] = (),
         named: Mapping[str, str] | None = None,
         unsafe: bool = False,
+        lasting: bool = False,
         cpid: int | None = None,
         ncpus: int = 1,
         pid_namespace: tuple[int, int] | None = None,
@@ -59,6 +62,7 @@ class Options:
         self.parameters = tuple(parameters)
         self.named = dict(named or {})
         self.unsafe = unsafe
+        self.lasting = lasting
         self.cpid = cpid
         self.ncpus = ncpus
         self.pid_namespace = pid_namespace

@@ -6,6 +6,7 @@ from tracebee.lang import ast
 from tracebee.lang.events import check_format
 from tracebee.lang.functions import Function, table
 from tracebee.lang.lower import Gen, Place, type_of
+from tracebee.lang.script import SCALARS
 from tracebee.lang.types import AGGREGATIONS, NONE, UINT8, UINT64, Type, display, string
 from tracebee.lang.unify import COUNTABLE
 
@@ -131,6 +132,9 @@ def _check_exit(a: Analyser, node: ast.Call) -> Type:
 
 def _send_exit(g: Gen, code: Value) -> None:
     number, layout = g.unit.action("exit", [UINT8])
+    if g.unit.stop_offset >= 0:
+        code = g.b.extend(code, 8, False)
+        g.b.store(g.b.data_ref(SCALARS, g.unit.stop_offset), 0, 8, g.b.binary("add", code, 1))
     g.event(number, layout.size, lambda record: g.b.store(record, 8, 1, code))
 
 
@@ -148,7 +152,12 @@ def _check_time(a: Analyser, node: ast.Call) -> Type:
 def _emit_time(g: Gen, node: ast.Call) -> None:
     text = node.arguments[0] if node.arguments else None
     # Without a format, time() prints this one.
-    g.send("time", [], text.value if isinstance(text, ast.String) else "%H:%M:%S\n")
+    form = text.value if isinstance(text, ast.String) else "%H:%M:%S\n"
+    if not g.analyser.options.lasting:
+        g.send("time", [], form)
+        return
+    number, layout = g.unit.action("time", [UINT64], form)
+    g.event(number, layout.size, lambda record: g.b.store(record, 8, 8, g.b.helper("ktime_get_boot_ns")))
 
 
 def _check_join(a: Analyser, node: ast.Call) -> Type:

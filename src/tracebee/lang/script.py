@@ -63,7 +63,8 @@ class Action(NamedTuple):
     clear, zero     ``args``: map
     exit            the payload's one field is the exit code, a u8
     join            ``args``: sep; payload: u64 number of strings, then an array of strings
-    time            ``format`` for strftime(3), of user space's clock
+    time            ``format`` for strftime(3), of user space's clock; or of the payload's one field,
+                    nanoseconds of CLOCK_BOOTTIME
     cgroup_path     never an action: a type; likewise strftime, ksym, usym
     runtime_error   ``format`` is the message: a warning about this place of the script
     ==============  ========================================================================

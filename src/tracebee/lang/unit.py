@@ -35,6 +35,7 @@ class Unit:
         self._slots: dict[str, int] = {}
         self.scalars_size = 0
         self.next_stack_id = -1
+        self.stop_offset = -1  # a lasting script's exit() leaves its code + 1 here
         self.start_offset = -1  # for a script built into a file, its runner writes the time here
 
     def action(
@@ -86,6 +87,13 @@ class Unit:
             self.next_stack_id = self.scalars_size
             self.scalars_size += 8
         return self.next_stack_id
+
+    def stop_slot(self) -> int:
+        """The place in SCALARS of what exit() leaves for the other programs: its code + 1."""
+        if self.stop_offset < 0:
+            self.stop_offset = self.scalars_size
+            self.scalars_size += 8
+        return self.stop_offset
 
     def start_slot(self, start: int) -> int:
         """The place in RODATA of the time from which ``elapsed`` counts."""

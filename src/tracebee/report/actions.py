@@ -166,9 +166,13 @@ def join(reporter: Reporter, action: Action) -> Handler:
 
 
 def print_time(reporter: Reporter, action: Action) -> Handler:
-    """``time(format)``: user space's clock, when the record is read."""
+    """``time(format)``: user space's clock when the record is read, or the time that the record holds."""
     form = action.format or "%H:%M:%S\n"
-    return lambda _record: reporter.message("time", strftime(form, now()))
+    if not action.layout.fields:
+        return lambda _record: reporter.message("time", strftime(form, now()))
+    unpack, at = struct.Struct("=Q").unpack_from, HEADER + action.layout.fields[0].offset
+    wall = reporter.scene.clock.wall
+    return lambda record: reporter.message("time", strftime(form, wall(unpack(record, at)[0])))
 
 
 def cat(reporter: Reporter, action: Action) -> Handler:

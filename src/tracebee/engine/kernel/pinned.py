@@ -10,20 +10,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import struct
+import sys
 import time
 
 from tracebee import uapi
 from tracebee.engine.kernel.engine import KernelEngine
 from tracebee.engine.kernel.maps import KernelMap
-from tracebee.engine.maps import StackMaps
-from tracebee.errors import DecodeError, PrivilegeError, SymbolError, TracebeeError, UsageError
+from tracebee.engine.maps import StackMaps, lost_events
+from tracebee.errors import DecodeError, PrivilegeError, SymbolError, UsageError
 from tracebee.kernel import mounts
 from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
 from tracebee.kernel.ringbuf import RingBuffer
 from tracebee.lang.portable import from_object, to_object
-from tracebee.lang.script import EVENTS, LOST
+from tracebee.lang.script import EVENTS, LOST, SCALARS
 from tracebee.obj.model import MapDef, Object
 from tracebee.typed import NamedTuple
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _PARTS = ("links", "maps", "programs")
 _FIRST = bytes(4)
+_NAME_MAX = 255
 
 
 class PinnedScript(NamedTuple):
@@ -51,9 +52,16 @@ class PinnedScript(NamedTuple):
 def directory(name: str) -> str:
     """Where a pinned script lies; a name with a slash is a directory itself.
 
-    :raises UsageError: it is a relative path.
+    :raises UsageError: it is a relative path, or no name that a BPF file system takes.
     :raises PrivilegeError: no BPF file system is mounted, and this process may not mount it.
     """
+    last = name.rstrip("/").rpartition("/")[2]
+    if not last or "." in last or "\0" in last:
+        raise UsageError(
+            f"'{name}' is no name for a pinned script", hint="a BPF file system takes no names with dots"
+        )
+    if len(last) > _NAME_MAX:
+        raise UsageError(f"the name is too long: {len(last)} bytes of at most {_NAME_MAX}")
     if "/" not in name:
         return f"{mounts.bpffs()}/tracebee/{name}"
     if not name.startswith("/"):
@@ -73,7 +81,7 @@ class LastingEngine(KernelEngine):
         :raises UsageError: the name is taken, or not possible; PrivilegeError: it may not be made.
         """
         place = directory(name)
-        _make(place, name)
+        lock = _make(place, name)
         try:
             self.begin()
             self.attach(lambda _: None)
@@ -81,6 +89,8 @@ class LastingEngine(KernelEngine):
         except BaseException:
             _remove(place)
             raise
+        finally:
+            os.close(lock)
         return place
 
     def _pin(self, script: Script, place: str, source: str) -> None:
@@ -111,14 +121,18 @@ class LastingEngine(KernelEngine):
 class PinnedEngine:
     """A pinned script, as an engine (``engine.api.Engine``) that is attached already.
 
-    :param ending: whether ``detach``, ``end`` and ``close`` end the script, or let it run on.
+    :param ending: end the script: ``begin`` detaches its probes, ``end`` and ``close`` do as they are called.
+        Otherwise it runs on.
+    :param now: take only the events that wait, not those that come meanwhile.
     :raises SymbolError: nothing is pinned under the name; UsageError: another process reads it.
     """
 
-    def __init__(self, name: str, *, ending: bool = False) -> None:
+    def __init__(self, name: str, *, ending: bool = False, now: bool = False) -> None:
         self.place = directory(name)
         self._ending = ending
+        self._now = now
         self._ring: RingBuffer | None = None
+        self._drained = False
         self._maps: dict[str, Map] = {}
         parts = _read(self.place)
         obj = Object(name, "GPL", (), (), metadata=parts["script"].encode())
@@ -146,7 +160,9 @@ class PinnedEngine:
         """Nothing: it is loaded."""
 
     def begin(self) -> None:
-        """Nothing: BEGIN ran long ago."""
+        """When it is to end: detach every probe, so that its events come to an end too."""
+        if self._ending:
+            _empty(f"{self.place}/links")
 
     def attach(self, step: Callable[[int], None]) -> None:
         """Nothing: it is attached."""
@@ -157,17 +173,24 @@ class PinnedEngine:
 
     def drain(self) -> list[bytes]:
         """The records that are there."""
-        return [] if self._ring is None else self._ring.drain()
+        if self._ring is None or (self._now and self._drained):
+            return []
+        self._drained = True
+        return self._ring.drain()
+
+    def exit_code(self) -> int | None:
+        """What the script gave to exit(), which stopped it; None while it runs."""
+        offset = self.script.config.get("stop_offset", -1)
+        value = self._maps[SCALARS].lookup(_FIRST) if offset >= 0 else None
+        left = int.from_bytes((value or b"")[offset : offset + 8], sys.byteorder)
+        return left - 1 if left else None
 
     def lost(self) -> int:
         """The sum of the loss counters over causes."""
-        value = self._maps[LOST].lookup(_FIRST) if LOST in self._maps else None
-        return sum(count for (count,) in struct.iter_unpack("=Q", value or b""))
+        return lost_events(self._maps[LOST].lookup(_FIRST) or b"") if LOST in self._maps else 0
 
     def detach(self) -> None:
-        """When it is to end: detach every probe."""
-        if self._ending:
-            _empty(f"{self.place}/links")
+        """Nothing: ``begin`` did, when it is to end."""
 
     def end(self) -> None:
         """When it is to end: run the END programs."""
@@ -199,27 +222,57 @@ def pinned_scripts(root: str | None = None) -> list[PinnedScript]:
 
     :param root: default: ``tracebee`` of every mounted BPF file system.
     """
-    roots = [root] if root is not None else [f"{place}/tracebee" for place in mounts.mounted("bpf")]
+    places = dict.fromkeys(mounts.mounted("bpf"))  # one may be mounted over another
+    roots = [root] if root is not None else [f"{place}/tracebee" for place in places]
     found = []
     for where in roots:
-        for name in sorted(os.listdir(where)) if os.path.isdir(where) else ():
+        for name in _names(where):
             place = f"{where}/{name}"
             try:
                 parts = _read(place)
-            except TracebeeError:
-                continue  # being made, or not ours to read
+            except SymbolError:
+                continue  # being made
             found.append(PinnedScript(name, place, parts["source"], parts["since"], parts["probes"]))
     return found
 
 
-def _make(place: str, name: str) -> None:
+def remove_leftover(name: str) -> bool:
+    """Remove what is left of a script whose pinning was interrupted; False when there is no such thing."""
+    place = directory(name)
+    if not os.path.isdir(place) or os.path.exists(f"{place}/script"):
+        return False
+    lock = _lock(place, name)  # nobody is at it
+    try:
+        _remove(place)
+    finally:
+        os.close(lock)
+    return True
+
+
+def _names(where: str) -> list[str]:
+    try:
+        return sorted(os.listdir(where))
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        raise PrivilegeError(f"{where} may not be read by this user", hint="run as root") from None
+
+
+def _make(place: str, name: str) -> int:
+    """Make the directories of a script; a descriptor that says that somebody is at work there."""
     try:
         if "/" not in name:
             os.makedirs(os.path.dirname(place), exist_ok=True)
         os.mkdir(place)
+        lock = _lock(place, name)
         for part in _PARTS:
             os.mkdir(f"{place}/{part}")
     except FileExistsError:
+        if os.path.isdir(place) and not os.path.exists(f"{place}/script"):
+            raise UsageError(
+                f"what is left of '{name}' is in the way: its pinning was interrupted, or is going on",
+                hint=f"'tracebee detach {name}' removes it",
+            ) from None
         raise UsageError(
             f"a script is pinned as '{name}' already",
             hint=f"'tracebee attach {name}' shows it, 'tracebee detach {name}' ends it",
@@ -230,6 +283,7 @@ def _make(place: str, name: str) -> None:
         ) from None
     except OSError as error:
         raise UsageError(f"cannot pin as '{name}': {place}: {(error.strerror or '').lower()}") from None
+    return lock
 
 
 def _read(place: str) -> dict[str, Any]:
@@ -237,17 +291,20 @@ def _read(place: str) -> dict[str, Any]:
 
     :raises SymbolError: there is none; PrivilegeError: it may not be read.
     """
-    if not os.path.exists(f"{place}/script"):
+    try:
+        os.stat(f"{place}/script")
+    except PermissionError:
+        raise PrivilegeError(f"{place} may not be read by this user", hint="run as root") from None
+    except OSError:
         name = os.path.basename(place)
-        parent = os.path.dirname(place)
-        known = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
+        known = [other for other in _names(os.path.dirname(place)) if other != name]
         from tracebee.suggest import nearest
 
         raise SymbolError(
             f"no script is pinned as '{name}'",
             nearest(name, known),
             hint=None if known else "tracebee --pin NAME leaves one",
-        )
+        ) from None
     with Map.pinned(f"{place}/script", uapi.BPF_F_RDONLY) as table:
         text = table.lookup(_FIRST) or b""
     try:
@@ -263,11 +320,21 @@ def _lock(place: str, name: str) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        holder = _holder(os.fstat(lock))
         os.close(lock)
-        raise UsageError(
-            f"another process is reading '{name}'", hint="end that 'tracebee attach' first"
-        ) from None
+        other = f"process {holder}" if holder else "another process"
+        raise UsageError(f"{other} is reading '{name}'", hint="end that 'tracebee attach' first") from None
     return lock
+
+
+def _holder(place: os.stat_result) -> int | None:
+    """The process that holds the lock of a directory. Source: proc(5), ``/proc/locks``."""
+    with open("/proc/locks") as locks:
+        for line in locks:
+            words = line.split()
+            if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(place.st_ino):
+                return int(words[4])
+    return None
 
 
 def _empty(place: str) -> None:
