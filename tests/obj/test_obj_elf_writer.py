@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -35,6 +36,8 @@ tracepoint:syscalls:sys_enter_sched_get_priority_max {
     @parent = $task->real_parent->pid;
     @maps = $task->mm->map_count > 0;
     @name = $task->nsproxy->uts_ns->name.sysname;
+    @files = $task->signal->rlim[7].rlim_cur;
+    @letter = $task->comm[2];
     @execve = $task->in_execve;
     @reset = $task->sched_reset_on_fork;
     @reset_btf = curtask->sched_reset_on_fork;
@@ -137,6 +140,8 @@ def check_output(lines: list[str]) -> None:
     assert f"@parent: {os.getppid()}" in lines
     assert "@maps: 1" in lines or "@maps: true" in lines
     assert "@name: Linux" in lines
+    assert f"@files: {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}" in lines
+    assert f"@letter: {ord(comm[2])}" in lines
     assert "@execve: 0" in lines
     assert "@reset: 1" in lines
     assert "@reset_btf: 1" in lines

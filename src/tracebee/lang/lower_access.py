@@ -196,6 +196,9 @@ def _index_place(g: Gen, node: ast.Index) -> Place:
     size = element.size or 1
     number = evaluate(g.analyser, node.index)
     if isinstance(number, int):
+        if place.core is not None and number >= 0:
+            root, path = place.core
+            return place._replace(core=(root, f"{path}[{number}]"))
         return place._replace(offset=place.offset + number * size)
     index = g.value(node.index)
     b = g.b
