@@ -7,11 +7,12 @@ from tracebee.btf import Btf
 from tracebee.btf.kinds import BTF_KIND_FUNC, BTF_KIND_TYPEDEF, BTF_KIND_VAR
 from tracebee.errors import SymbolError, UnsupportedError
 from tracebee.isa.insn import BPF_CALL, BPF_JMP, BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, Insn
+from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.kernel.btf import Btf as KernelBtf
-    from tracebee.obj.model import Extern, ProgramDef, Reloc
+    from tracebee.obj.model import Extern, Object, ProgramDef, Reloc
 
 # A call no kernel has a helper for: the verifier refuses it only where it can be reached.
 POISON_CALL = 0x0BAD2310
@@ -42,20 +43,45 @@ def find_in_kernel(name: str, kind: int, module: str = "") -> tuple[int, int]:
             info = loaded.info()
             if not info.is_kernel or info.name == "vmlinux" or (module and info.name != module):
                 continue
-            types = Btf.from_bytes(loaded.data(), base=Btf.vmlinux(), name=info.name)
+        types = _types_of(object_id)
         own = [i for i in types.find_all(name, kind) if i >= types.first_id]
         if own:
             return own[0], object_id
-    where = f"module {module}" if module else "the kernel and its modules"
-    raise SymbolError(f"{where} has no '{name}' in BTF", hint="is it spelled as in /proc/kallsyms?")
+    where = f"module {module} has" if module else "the kernel and its modules have"
+    raise SymbolError(f"{where} no '{name}' in BTF", hint="is it spelled as in /proc/kallsyms?")
+
+
+def _types_of(object_id: int) -> Btf:
+    """The types of vmlinux (0) or of a module."""
+    if not object_id:
+        return Btf.vmlinux()
+    from tracebee.kernel.btf import Btf as KernelBtf
+
+    with KernelBtf.by_id(object_id) as loaded:
+        return Btf.from_bytes(loaded.data(), base=Btf.vmlinux(), name=loaded.info().name)
+
+
+class _Place(NamedTuple):
+    """Where the kernel has a symbol: its BTF id and the BTF object it is in, or only its address."""
+
+    type_id: int = 0
+    object_id: int = 0
+    address: int = 0
 
 
 class KernelSymbols:
-    """Resolves an object's references to the kernel; owns the descriptors of modules' BTF meanwhile."""
+    """Resolves an object's references to the kernel; owns the descriptors of modules' BTF meanwhile.
 
-    def __init__(self, object_name: str) -> None:
-        self._object_name = object_name
+    ``missing`` names the weak functions that calls were poisoned for.
+    """
+
+    def __init__(self, obj: Object) -> None:
+        self._object = obj
+        self._externs = {e.name: e for e in obj.externs}
+        self._places: dict[str, _Place | None] = {}
         self._btf: dict[int, KernelBtf] = {}
+        self._own: Btf | None = None
+        self.missing: list[str] = []
 
     def close(self) -> None:
         """Close the modules' BTF: what was loaded holds its own references."""
@@ -63,11 +89,26 @@ class KernelSymbols:
             btf.close()
         self._btf.clear()
 
+    def check(self) -> None:
+        """Find all that the object expects of the kernel, whether a program uses it or not: libbpf's rule.
+
+        :raises UnsupportedError: the kernel lacks something that is not weak, or declares it otherwise.
+        """
+        for extern in self._object.externs:
+            if extern.kind in ("kfunc", "ksym"):
+                self._place(extern.name, extern.kind, weak=extern.weak)
+
     def attach_target(self, program: ProgramDef) -> tuple[int, int]:
-        """(BTF id, descriptor of the module's BTF or 0) of what a tracing or LSM program attaches to."""
+        """(BTF id, descriptor of the module's BTF or 0) of what a tracing or LSM program attaches to.
+
+        :raises SymbolError: the kernel has nothing of that name.
+        """
         prefix, kind = _PREFIXES.get(program.expected_attach_type, ("", BTF_KIND_FUNC))
         module, _, name = program.attach_target.rpartition(":")
-        type_id, object_id = find_in_kernel(prefix + name, kind, module)
+        try:
+            type_id, object_id = find_in_kernel(prefix + name, kind, module)
+        except SymbolError as error:
+            raise SymbolError(f"program '{program.name}': {error.message}", hint=error.hint) from error
         return type_id, self._btf_fd(object_id)
 
     def call(self, insn: Insn, reloc: Reloc, fd_array: list[int]) -> Insn:
@@ -75,41 +116,77 @@ class KernelSymbols:
 
         :param fd_array: what ``off`` of the call indexes; grows by the function's module.
         """
-        try:
-            type_id, object_id = find_in_kernel(reloc.symbol.partition("___")[0], BTF_KIND_FUNC)
-        except SymbolError as error:
-            if reloc.weak:
-                return Insn(BPF_JMP | BPF_CALL, imm=POISON_CALL)
-            raise self._missing("function", reloc.symbol) from error
+        place = self._place(reloc.symbol, "kfunc", weak=reloc.weak)
+        if place is None:
+            self.missing.append(reloc.symbol)
+            return Insn(BPF_JMP | BPF_CALL, imm=POISON_CALL)
         index = 0
-        if object_id:
+        if place.object_id:
             # Index 0 means vmlinux, so a module's descriptor stands at 1 or above.
-            fd = self._btf_fd(object_id)
+            fd = self._btf_fd(place.object_id)
             if fd not in fd_array:
                 fd_array += [fd] if fd_array else [0, fd]
             index = fd_array.index(fd)
-        return insn._replace(src=BPF_PSEUDO_KFUNC_CALL, imm=type_id, off=index)
+        return insn._replace(src=BPF_PSEUDO_KFUNC_CALL, imm=place.type_id, off=index)
 
-    def variable(self, insn: Insn, reloc: Reloc, extern: Extern | None) -> Insn:
+    def variable(self, insn: Insn, reloc: Reloc) -> Insn:
         """The address of a kernel variable or function; 0 for a missing weak one."""
-        try:
-            if extern is not None and extern.type_id:
-                return self._typed(insn, reloc.symbol)
-            from tracebee.kernel.kallsyms import address_of
+        extern = self._externs.get(reloc.symbol)
+        place = self._place(reloc.symbol, "ksym" if extern is None else extern.kind, weak=reloc.weak)
+        if place is None:
+            return insn._replace(src=0, imm=0)
+        if place.type_id:
+            where = self._btf_fd(place.object_id)
+            return insn._replace(src=BPF_PSEUDO_BTF_ID, imm=place.type_id | where << 32)
+        return insn._replace(src=0, imm=place.address)
 
-            address = address_of(reloc.symbol)
-        except SymbolError:
-            address = None
-        if address is None and not reloc.weak:
-            raise self._missing("symbol", reloc.symbol)
-        return insn._replace(src=0, imm=address or 0)
+    def _place(self, name: str, kind: str, *, weak: bool) -> _Place | None:
+        """Where a symbol is; None for a weak one that is missing."""
+        if name not in self._places:
+            self._places[name] = self._find(name, kind, weak=weak)
+        place = self._places[name]
+        if place is None and not weak:
+            what = "function" if kind == "kfunc" else "symbol"
+            hint = "declare it __weak and test its address to do without"
+            raise UnsupportedError(f"{self._object.name}: this kernel has no {what} '{name}'", hint=hint)
+        return place
 
-    def _typed(self, insn: Insn, name: str) -> Insn:
+    def _find(self, name: str, kind: str, *, weak: bool) -> _Place | None:
+        extern = self._externs.get(name)
         try:
-            type_id, object_id = find_in_kernel(name, BTF_KIND_VAR)
+            if kind == "kfunc":
+                type_id, object_id = find_in_kernel(name.partition("___")[0], BTF_KIND_FUNC)
+            elif extern is not None and extern.type_id:
+                type_id, object_id = find_in_kernel(name, BTF_KIND_VAR)
+            else:
+                from tracebee.kernel.kallsyms import address_of
+
+                address = address_of(name)
+                return None if address is None else _Place(address=address)
         except SymbolError:
-            type_id, object_id = find_in_kernel(name, BTF_KIND_FUNC)
-        return insn._replace(src=BPF_PSEUDO_BTF_ID, imm=type_id | self._btf_fd(object_id) << 32)
+            return None
+        if extern is None or self._agrees(extern, type_id, object_id):
+            return _Place(type_id, object_id)
+        if weak:
+            return None
+        what = "function" if kind == "kfunc" else "symbol"
+        raise UnsupportedError(
+            f"{self._object.name}: this kernel's {what} '{name}' is not of the type it is declared with",
+            hint="declare it as the kernel does ('tracebee btf dump'), and define the structs it takes",
+        )
+
+    def _agrees(self, extern: Extern, type_id: int, object_id: int) -> bool:
+        """Whether the kernel's function or variable can be taken for what the object declares."""
+        from tracebee.btf.core_compat import types_compatible
+
+        if self._own is None:
+            self._own = Btf.from_bytes(self._object.btf, name=self._object.name)
+        kernel = _types_of(object_id)
+        declared = extern.type_id
+        if extern.kind == "kfunc":
+            declared = self._own.type(declared).type_id
+        theirs = kernel.type(type_id).type_id
+        return types_compatible(self._own, self._own.resolve(declared), kernel, kernel.resolve(theirs))
 
     def _btf_fd(self, object_id: int) -> int:
         if not object_id:
@@ -119,10 +196,6 @@ class KernelSymbols:
 
             self._btf[object_id] = KernelBtf.by_id(object_id)
         return self._btf[object_id].fd
-
-    def _missing(self, what: str, name: str) -> UnsupportedError:
-        hint = "declare it __weak and test its address to do without"
-        return UnsupportedError(f"{self._object_name}: this kernel has no {what} '{name}'", hint=hint)
 
 
 def function_of_program(program_fd: int, name: str) -> int:

@@ -16,6 +16,7 @@ from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
 from tracebee.obj.image import build_image
 from tracebee.obj.model import RelocKind
+from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,10 +52,6 @@ _UNTYPED = frozenset(
         *("prog_array", "ringbuf", "user_ringbuf"),
     )
 )
-
-
-# The helper's number in the call that CO-RE puts in place of an access that this kernel has not.
-_POISON = 0x0BAD2310
 
 
 class LoadedObject:
@@ -122,6 +119,17 @@ def load_object(
     return loaded
 
 
+class _Prepared(NamedTuple):
+    """A program on its way: its instructions, what is still to be filled in, and what was poisoned in it."""
+
+    program: ProgramDef
+    image: Image
+    insns: list[tuple[Insn, ...]]
+    relocs: list[Reloc]
+    kernel_fds: list[int]
+    missing: list[str]
+
+
 class _Loader:
     def __init__(
         self,
@@ -135,9 +143,9 @@ class _Loader:
         self.loaded, self.obj = loaded, loaded.object
         self.target, self.reuse, self.log_level = target, reuse, log_level
         self.pin_root, self.attach_fd = pin_root, attach_fd
-        self.externs = {e.name: e for e in self.obj.externs}
         self._symbols: KernelSymbols | None = None
         self._core: Core | None = None
+        self._kconfig = b""  # the values of .kconfig, the object's own when there are none
         self._lacking: frozenset[str] = frozenset()  # what of the object's types the kernel cannot have
 
     @property
@@ -155,7 +163,7 @@ class _Loader:
         if self._symbols is None:
             from tracebee.engine.kernel.kernel_symbols import KernelSymbols
 
-            self._symbols = KernelSymbols(self.obj.name)
+            self._symbols = KernelSymbols(self.obj)
         return self._symbols
 
     def close(self) -> None:
@@ -163,11 +171,17 @@ class _Loader:
             self._symbols.close()
 
     def run(self, wanted: Callable[[ProgramDef], bool] | None) -> None:
+        """Everything in libbpf's order, so that of several reasons to refuse an object it is the same."""
         obj, loaded = self.obj, self.loaded
+        chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload)]
+        _check_types(chosen)
         if obj.externs:
-            from tracebee.obj.externs import check_linked
+            self._resolve_externs()
+        if obj.struct_ops:
+            from tracebee.engine.kernel.struct_ops import check_targets
 
-            check_linked(obj)
+            check_targets(obj)
+        prepared = [self._prepare(program) for program in chosen]
         if obj.btf:
             from tracebee.engine.kernel.object_types import load_types
 
@@ -182,11 +196,21 @@ class _Loader:
             from tracebee.engine.kernel.struct_ops import create_maps
 
             create_maps(loaded)
-        chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload)]
-        for program in chosen:
-            loaded.programs[program.name] = self._program(program)
+        for part in prepared:
+            loaded.programs[part.program.name] = self._load(part)
         for definition in obj.maps:
             self._program_values(definition)
+
+    def _resolve_externs(self) -> None:
+        from tracebee.obj.externs import check_linked
+
+        check_linked(self.obj)
+        settings = next((m for m in self.obj.maps if m.name == ".kconfig"), None)
+        if settings is not None and settings.name not in self.reuse:
+            from tracebee.engine.kernel.kconfig import kconfig_values
+
+            self._kconfig = kconfig_values(self.obj, settings.value_size)
+        self.symbols.check()
 
     # Maps.
 
@@ -223,12 +247,8 @@ class _Loader:
             return Map.create(named, btf=types, inner=inner)
 
     def _fill(self, created: Map, definition: MapDef) -> None:
-        contents = definition.contents
+        contents = self._kconfig if definition.name == ".kconfig" else definition.contents
         assert contents is not None
-        if definition.name == ".kconfig":
-            from tracebee.engine.kernel.kconfig import kconfig_values
-
-            contents = kconfig_values(self.obj, len(contents))
         if any(contents):
             created.update(b"\0\0\0\0", contents)
         if definition.frozen:
@@ -258,18 +278,41 @@ class _Loader:
 
     # Programs.
 
-    def _program(self, program: ProgramDef) -> Program:
-        if not program.type:
-            hint = "give its section a name libbpf knows, such as kprobe/... or tracepoint/..."
-            raise UnsupportedError(f"section '{program.section}' says no program type", hint=hint)
+    def _prepare(self, program: ProgramDef) -> _Prepared:
+        """A program with all in place that needs no map: CO-RE values, kernel functions and variables."""
         image = build_image(self.obj, program)
         kernel_fds: list[int] = []
-        if self._core is not None:
-            self._core.missing.clear()
+        missing: list[str] = []
         # Poison for a wide load is two instructions: each stands in a tuple of its slots until all are done.
         insns: list[tuple[Insn, ...]] = [(insn,) for insn in image.insns]
+        left = []
         for reloc in image.relocs:
-            insns[reloc.at] = self._relocate(insns[reloc.at][0], reloc, kernel_fds)
+            if reloc.kind in (RelocKind.MAP, RelocKind.DATA):
+                left.append(reloc)
+            else:
+                insns[reloc.at] = self._relocate(insns[reloc.at][0], reloc, kernel_fds)
+        for source in (self._core, self._symbols):
+            if source is not None:
+                missing += source.missing
+                source.missing.clear()
+        return _Prepared(program, image, insns, left, kernel_fds, missing)
+
+    def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> tuple[Insn, ...]:
+        if reloc.kind == RelocKind.CORE:
+            return self.core.patch(insn, reloc)
+        if reloc.kind == RelocKind.KFUNC:
+            return (self.symbols.call(insn, reloc, kernel_fds),)
+        return (self.symbols.variable(insn, reloc),)
+
+    def _load(self, prepared: _Prepared) -> Program:
+        program, image, insns = prepared.program, prepared.image, prepared.insns
+        for reloc in prepared.relocs:
+            (insn,) = insns[reloc.at]
+            fd = self._find_map(reloc.symbol).fd
+            if reloc.kind == RelocKind.MAP:
+                insns[reloc.at] = (insn._replace(src=BPF_PSEUDO_MAP_FD, imm=fd),)
+            else:
+                insns[reloc.at] = (insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=fd | reloc.addend << 32),)
         attach_type = program.expected_attach_type
         if program.type == uapi.BPF_PROG_TYPE_STRUCT_OPS:
             from tracebee.engine.kernel.struct_ops import member_index
@@ -290,38 +333,12 @@ class _Loader:
                 line_info=self._line_info(image) if types else (),
                 attach_btf_id=btf_id,
                 attach_fd=btf_fd,
-                fd_array=kernel_fds,
+                fd_array=prepared.kernel_fds,
                 log_level=self.log_level,
                 kern_version=self.obj.version,
             )
         except VerifierError as error:
-            raise self._explain(error, program) from error
-
-    def _explain(self, error: VerifierError, program: ProgramDef) -> VerifierError:
-        """A refusal of a poisoned instruction, said in terms of what the kernel lacks."""
-        if self._core is None or not self._core.missing or f"unknown#{_POISON}" not in error.log:
-            return error
-        missing = ", ".join(dict.fromkeys(self._core.missing))
-        return VerifierError(
-            error.call,
-            error.errno,
-            f"program '{program.name}' needs what this kernel does not have: {missing}",
-            error.log,
-            hint="guard the access with bpf_core_field_exists() or bpf_core_type_exists()",
-        )
-
-    def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> tuple[Insn, ...]:
-        kind = reloc.kind
-        if kind == RelocKind.MAP:
-            return (insn._replace(src=BPF_PSEUDO_MAP_FD, imm=self._find_map(reloc.symbol).fd),)
-        if kind == RelocKind.DATA:
-            fd = self._find_map(reloc.symbol).fd
-            return (insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=fd | reloc.addend << 32),)
-        if kind == RelocKind.CORE:
-            return self.core.patch(insn, reloc)
-        if kind == RelocKind.KFUNC:
-            return (self.symbols.call(insn, reloc, kernel_fds),)
-        return (self.symbols.variable(insn, reloc, self.externs.get(reloc.symbol)),)
+            raise _explained(error, prepared) from error
 
     def _attach_target(self, program: ProgramDef) -> tuple[int, int]:
         """(BTF id, descriptor of its module's BTF or of the program to replace)."""
@@ -362,6 +379,31 @@ class _Loader:
             if file:
                 rows.append((image.slots[line.at], file, text, line.line << 10 | min(line.column, 1023)))
         return rows if _covers(rows, image) else []
+
+
+def _check_types(programs: list[ProgramDef]) -> None:
+    for program in programs:
+        if not program.type:
+            raise UnsupportedError(
+                f"section '{program.section}' of program '{program.name}' says no program type",
+                hint="give it a name that libbpf knows, such as kprobe/... or tracepoint/...",
+            )
+
+
+def _explained(error: VerifierError, prepared: _Prepared) -> VerifierError:
+    """A refusal of a poisoned instruction, said in terms of what the kernel lacks."""
+    from tracebee.engine.kernel.kernel_symbols import POISON_CALL
+
+    if not prepared.missing or f"unknown#{POISON_CALL}" not in error.log:
+        return error
+    missing = ", ".join(dict.fromkeys(prepared.missing))
+    return VerifierError(
+        error.call,
+        error.errno,
+        f"program '{prepared.program.name}' needs what this kernel does not have: {missing}",
+        error.log,
+        hint="guard it with bpf_core_field_exists(), bpf_core_type_exists() or bpf_ksym_exists()",
+    )
 
 
 def _strings(btf: bytes) -> bytes:

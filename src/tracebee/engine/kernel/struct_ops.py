@@ -49,6 +49,15 @@ def _target(ops: StructOps) -> _Target:
     return _Target(type_id, value.id, value.size, data.bit_offset // 8, kernel.struct(type_id).members)
 
 
+def check_targets(obj: Object) -> None:
+    """Look at the kernel's side of each struct_ops variable.
+
+    :raises UnsupportedError: the kernel takes no programs for such a struct.
+    """
+    for ops in obj.struct_ops:
+        _target(ops)
+
+
 def create_maps(loaded: LoadedObject) -> None:
     """Create the object's struct_ops maps, with the size the kernel's own struct has."""
     definitions = {m.name: m for m in loaded.object.maps}

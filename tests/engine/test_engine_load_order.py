@@ -1,0 +1,61 @@
+"""Of several reasons to refuse an object, the one that libbpf gives: it decides in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tracebee import uapi
+from tracebee.engine.kernel.loader import load_object
+from tracebee.errors import KernelError, SymbolError, UnsupportedError, VerifierError
+from tracebee.obj.elf_reader import read_object
+from tracebee.obj.model import MapDef, Object
+
+pytestmark = [pytest.mark.needs("bpf", "clang")]
+IMPOSSIBLE = MapDef("impossible", uapi.BPF_MAP_TYPE_ARRAY, 8, 8, 1)
+
+
+def all_strong(obj: Object) -> Object:
+    return obj._replace(externs=tuple(e._replace(weak=False) for e in obj.externs))
+
+
+def test_what_no_program_uses_must_be_there_too(compiled: Callable[[str], str]) -> None:
+    obj = all_strong(read_object(compiled("kfuncs")))
+    with pytest.raises(UnsupportedError, match="no function 'bpf_no_such_function'"):
+        load_object(obj, programs=lambda _: False)
+
+
+def test_first_the_section_then_externs_then_maps_then_targets(compiled: Callable[[str], str]) -> None:
+    obj = all_strong(read_object(compiled("kfuncs")))
+    (program,) = obj.programs
+    lost = program._replace(attach_target="no_such_event")
+    obj = obj._replace(maps=(*obj.maps, IMPOSSIBLE))
+    with pytest.raises(UnsupportedError, match="section 'elsewhere' of program 'exec' says no program type"):
+        load_object(obj._replace(programs=(lost._replace(type=0, section="elsewhere"),)))
+    with pytest.raises(UnsupportedError, match="no function 'bpf_no_such_function'"):
+        load_object(obj._replace(programs=(lost,)))
+    obj = obj._replace(externs=tuple(e._replace(weak=True) for e in obj.externs))
+    with pytest.raises(KernelError, match="map 'impossible'"):
+        load_object(obj._replace(programs=(lost,)))
+    with pytest.raises(
+        SymbolError, match="program 'exec': the kernel and its modules have no 'btf_trace_no_"
+    ):
+        load_object(obj._replace(programs=(lost,), maps=obj.maps[:-1]))
+
+
+def test_configuration_comes_before_maps(compiled: Callable[[str], str]) -> None:
+    obj = all_strong(read_object(compiled("externs")))
+    with pytest.raises(UnsupportedError, match="CONFIG_NO_SUCH_THING"):
+        load_object(obj._replace(maps=(IMPOSSIBLE, *obj.maps)))
+
+
+def test_functions_of_another_type_are_not_taken(compiled: Callable[[str], str]) -> None:
+    obj = read_object(compiled("kfunc_types"))
+    with pytest.raises(UnsupportedError, match="'bpf_task_release' is not of the type it is declared with"):
+        load_object(obj)
+    obj = obj._replace(externs=tuple(e._replace(weak=True) for e in obj.externs))
+    with load_object(obj) as loaded:
+        assert list(loaded.programs) == ["weak"]
+    with pytest.raises(VerifierError, match="'unguarded' needs what this kernel does not have: bpf_task_acq"):
+        load_object(obj, programs=lambda p: p.name == "unguarded")
