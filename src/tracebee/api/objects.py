@@ -310,7 +310,13 @@ class Variables(MutableMapping[str, Any]):
                 f"'{name}' is read-only once {owner.name} is loaded", hint="set it before load()"
             )
         data = encode_value(owner.btf, variable.type_id, value, variable.size, name)
-        owner.loaded.memory[variable.map][variable.offset : variable.offset + variable.size] = data
+        place = slice(variable.offset, variable.offset + variable.size)
+        if variable.map in owner.loaded.memory:
+            owner.loaded.memory[variable.map][place] = data
+            return
+        contents = bytearray(self._contents(variable))
+        contents[place] = data
+        owner.loaded.maps[variable.map].update(bytes(4), bytes(contents))
 
     def __delitem__(self, name: str) -> None:
         raise UsageError(f"variable '{name}' cannot be deleted")

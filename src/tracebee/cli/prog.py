@@ -290,5 +290,6 @@ def _load_object(words: Words, *, everything: bool) -> int:
 
         print(json_text(loaded.programs, pretty=words.pretty))
     else:
-        print("\n".join(loaded.programs))
+        for name in loaded.programs:
+            print(name)
     return 0

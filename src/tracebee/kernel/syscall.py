@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # name: (x86-64, arm64)
 NUMBERS: dict[str, tuple[int, int]] = {
+    "mmap": (9, 222),
+    "munmap": (11, 215),
     "ioctl": (16, 29),
     "ptrace": (101, 117),
     "mount": (165, 40),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tracebee.obj.model import Extern
 
 TEXT = ".text"
+_EXCEPTION_TAG = "exception_callback:"
 _CALL = i.BPF_JMP | i.BPF_CALL
 
 
@@ -147,12 +148,33 @@ class CodeReader:
             type_id,
             self._argument_count(type_id),
             place.is_global,
+            self._exception_callback(place, type_id),
         )
 
     def _argument_count(self, type_id: int) -> int:
         if not type_id or self.btf is None or self.btf.type(type_id).kind != BTF_KIND_FUNC:
             return 1
         return len(self.btf.prototype(type_id).params)
+
+    def _exception_callback(self, place: Place, type_id: int) -> str:
+        """What a declaration tag on a program names for bpf_throw(); empty without one."""
+        if not type_id or self.btf is None or place.section.name == TEXT:
+            return ""
+        tags = [t for t in self.btf.decl_tags(type_id) if t.startswith(_EXCEPTION_TAG)]
+        for tag in tags[:1]:  # the verifier refuses more than one
+            name = tag.removeprefix(_EXCEPTION_TAG)
+            found = [p for p in self.places if p.symbol.name == name and p.section.name == TEXT]
+            if not found:
+                raise DecodeError(
+                    f"program {place.key}: its exception callback '{name}' is no function of the object"
+                )
+            if not found[0].is_global:
+                raise DecodeError(
+                    f"program {place.key}: the verifier would not see its exception callback '{name}'",
+                    hint="make it a global function, neither static nor __hidden",
+                )
+            return name
+        return ""
 
     def _reloc(self, place: Place, index: int, insn: Insn, reloc: ElfReloc) -> Reloc:
         symbol = reloc.symbol

@@ -15,6 +15,7 @@ from tracebee.elf.constants import (
 )
 from tracebee.elf.symbols import symbols
 from tracebee.errors import DecodeError
+from tracebee.obj.model import ARENA_DATA
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -110,11 +111,13 @@ class ElfLayout:
 
     @property
     def data_sections(self) -> list[Section]:
-        """Sections that become array maps: ``.data``, ``.rodata``, ``.bss``, and custom ones of these."""
+        """Sections of variables: ``.data``, ``.rodata``, ``.bss`` and custom ones of these, which become
+        array maps; and the one whose place is in an arena.
+        """
         return [
             s
             for s in self.elf.sections
-            if any(s.name == p or s.name.startswith(f"{p}.") for p in DATA_PREFIXES)
+            if (s.name == ARENA_DATA or any(s.name == p or s.name.startswith(f"{p}.") for p in DATA_PREFIXES))
             and s.type in (SHT_PROGBITS, SHT_NOBITS)
             and s.size
         ]

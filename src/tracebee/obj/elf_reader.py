@@ -20,7 +20,7 @@ from tracebee.obj.elf_layout import (
 )
 from tracebee.obj.externs import read_externs
 from tracebee.obj.map_section import PlacedMap, read_maps
-from tracebee.obj.model import Export, MapDef, Object, ProgramDef, StructOps, Variable
+from tracebee.obj.model import ARENA_DATA, Export, MapDef, Object, ProgramDef, StructOps, Variable
 from tracebee.obj.sections import section_kind
 
 TYPE_CHECKING = False
@@ -141,11 +141,16 @@ class _Reader:
         return definition._replace(values=tuple(values))
 
     def _data_maps(self) -> list[MapDef]:
-        """An array of one element for each data section, and one for the kconfig values."""
+        """An array of one element for each data section, and one for the kconfig values.
+
+        What lies in an arena stands there as a map of that type, which is none of its own.
+        """
         found = []
         for section in self.layout.data_sections:
             read_only = section.name.startswith(".rodata")
             data_map = self._data_map(section.name, self.layout.contents(section), read_only=read_only)
+            if section.name == ARENA_DATA:
+                data_map = data_map._replace(type=uapi.BPF_MAP_TYPE_ARENA)
             found.append(data_map._replace(align=max(section.align, 1)))
         settings = [e for e in self.externs if e.kind == "kconfig"]
         if settings:

@@ -66,15 +66,28 @@ def build_image(obj: Object, program: ProgramDef) -> Image:
 
 
 def _reachable(obj: Object, entry: Function) -> list[Function]:
-    """The entry, then what it calls or takes the address of, in the order of first mention."""
+    """The entry, what it calls or takes the address of, in the order of first mention, and so its exception
+    callback.
+    """
     known = {f.name: f for f in obj.functions}
     found = [entry]
     names = {entry.name}
-    for function in found:
+
+    def add(name: str, caller: Function) -> None:
+        if name in names:
+            return
+        if name not in known:
+            raise DecodeError(f"{caller.name} calls {name}, which the object does not have")
+        names.add(name)
+        found.append(known[name])
+
+    done = 0
+    while done < len(found):
+        function = found[done]
+        done += 1
         for reloc in function.relocs:
-            if reloc.kind in (RelocKind.CALL, RelocKind.FUNC) and reloc.symbol not in names:
-                if reloc.symbol not in known:
-                    raise DecodeError(f"{function.name} calls {reloc.symbol}, which the object does not have")
-                names.add(reloc.symbol)
-                found.append(known[reloc.symbol])
+            if reloc.kind in (RelocKind.CALL, RelocKind.FUNC):
+                add(reloc.symbol, function)
+        if done == len(found) and entry.exception_callback:
+            add(entry.exception_callback, entry)
     return found

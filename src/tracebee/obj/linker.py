@@ -319,6 +319,7 @@ class _Linker:
             name=part.functions[function.name],
             type_id=ids[function.type_id],
             is_global=function.is_global and function.name not in self.hidden,
+            exception_callback=part.functions.get(function.exception_callback, function.exception_callback),
             relocs=tuple(self._reloc(part, ids, reloc) for reloc in function.relocs),
         )
 

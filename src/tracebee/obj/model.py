@@ -9,13 +9,16 @@ from __future__ import annotations
 from tracebee.isa.insn import Insn
 from tracebee.typed import NamedTuple
 
+ARENA_DATA = ".addr_space.1"  # the section of variables that lie in the object's arena
+
 
 class MapDef(NamedTuple):
     """A map to create: the fields of ``union bpf_attr`` for BPF_MAP_CREATE, by name.
 
     Sizes are in bytes. ``max_entries`` 0 means the engine's choice (ring buffers, per-CPU counts).
     ``contents`` is the initial value of element 0 of a data-section array (``.rodata`` and so on), ``align``
-    the alignment that the section asks for.
+    the alignment that the section asks for. The section ARENA_DATA is no map of its own, but the beginning of
+    the object's one arena.
     """
 
     name: str
@@ -91,7 +94,10 @@ class LineInfo(NamedTuple):
 
 
 class Function(NamedTuple):
-    """A compiled function. Jumps inside are already resolved; calls to others are relocations."""
+    """A compiled function. Jumps inside are already resolved; calls to others are relocations.
+
+    ``exception_callback`` names the function that a program runs in its own place when bpf_throw() ends it.
+    """
 
     name: str
     insns: tuple[Insn, ...]
@@ -100,6 +106,7 @@ class Function(NamedTuple):
     type_id: int = 0  # BTF_KIND_FUNC in the object's BTF, 0 when it has none
     args: int = 1
     is_global: bool = False
+    exception_callback: str = ""
 
 
 class ProgramDef(NamedTuple):

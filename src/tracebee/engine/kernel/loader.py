@@ -15,7 +15,7 @@ from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
 from tracebee.obj.image import build_image
-from tracebee.obj.model import RelocKind
+from tracebee.obj.model import ARENA_DATA, RelocKind
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -52,6 +52,9 @@ _UNTYPED = frozenset(
         *("prog_array", "ringbuf", "user_ringbuf"),
     )
 )
+
+
+_ENOTSUPP = 524  # the kernel's own number
 
 
 class LoadedObject:
@@ -146,6 +149,7 @@ class _Loader:
         self._symbols: KernelSymbols | None = None
         self._core: Core | None = None
         self._kconfig = b""  # the values of .kconfig, the object's own when there are none
+        self.inside: dict[str, str] = {}  # data sections that are parts of another map
         self._lacking: frozenset[str] = frozenset()  # what of the object's types the kernel cannot have
 
     @property
@@ -185,11 +189,25 @@ class _Loader:
         if obj.btf:
             from tracebee.engine.kernel.object_types import load_types
 
-            loaded.btf, self._lacking = load_types(obj.btf)
+            try:
+                loaded.btf, self._lacking = load_types(obj.btf)
+            except VerifierError:
+                # It can do without, as libbpf has it; not for structs that it makes of its own.
+                if obj.struct_ops:
+                    raise
         struct_ops = {s.map: s for s in obj.struct_ops}
+        in_arena = [m for m in obj.maps if m.name == ARENA_DATA]
+        for section in in_arena:
+            from tracebee.engine.kernel.arena import arena_of
+
+            self.inside[section.name] = arena_of(obj, section).name
         for definition in obj.maps:
-            if definition.name not in self.reuse and definition.name not in struct_ops:
+            if definition.name not in self.reuse | struct_ops.keys() | self.inside.keys():
                 loaded.maps[definition.name] = self._map(definition)
+        for section in in_arena:
+            from tracebee.engine.kernel.arena import place_variables
+
+            place_variables(loaded, section)
         for definition in obj.maps:
             self._inner_values(definition)
         if struct_ops:
@@ -254,7 +272,14 @@ class _Loader:
         if definition.frozen:
             created.freeze()
         if definition.flags & uapi.BPF_F_MMAPABLE:
-            self.loaded.memory[definition.name] = created.map_memory(writable=not definition.frozen)
+            try:
+                memory = created.map_memory(writable=not definition.frozen)
+            except OSError as error:
+                # A section with spin locks, lists or kernel pointers in it is for programs only.
+                if error.errno != _ENOTSUPP:
+                    raise
+            else:
+                self.loaded.memory[definition.name] = memory
 
     def _inner_values(self, definition: MapDef) -> None:
         if definition.type in (uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS, uapi.BPF_MAP_TYPE_HASH_OF_MAPS):
@@ -271,6 +296,7 @@ class _Loader:
                     array.update(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
 
     def _find_map(self, name: str) -> Map:
+        name = self.inside.get(name, name)
         found = self.reuse.get(name) or self.loaded.maps.get(name)
         if found is None:
             raise SymbolError(f"the object has no map '{name}'", sorted(self.loaded.maps))

@@ -69,7 +69,7 @@ def load_and_pin(
         obj = link_objects([obj, *(read_object(other) for other in options.others)])
     if options.section:
         obj = _retyped(obj, options.section)
-    if not obj.programs:
+    if not obj.programs and not everything:
         raise DecodeError(f"{path} has no programs")
     maps = _by_name(obj, reuse or {})
     level = uapi.BPF_LOG_LEVEL1 | uapi.BPF_LOG_STATS if options.log else 0
