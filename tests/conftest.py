@@ -155,9 +155,23 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     @functools.cache
     def build(name: str) -> str:
         target = folder / f"{name}.bpf.o"
-        include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+        machine = os.uname().machine
+        include = f"-I/usr/include/{machine}-linux-gnu"
+        registers = "-D__TARGET_ARCH_" + {"x86_64": "x86", "aarch64": "arm64"}[machine]
         source = str(sources / f"{name}.bpf.c")
-        command = ["clang", "-O2", "-g", "-target", "bpf", include, "-c", source, "-o", str(target)]
+        command = [
+            "clang",
+            "-O2",
+            "-g",
+            "-target",
+            "bpf",
+            include,
+            registers,
+            "-c",
+            source,
+            "-o",
+            str(target),
+        ]
         subprocess.run(command, check=True)
         return str(target)
 

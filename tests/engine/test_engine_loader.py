@@ -136,8 +136,7 @@ def test_a_function_of_a_loaded_program_is_replaced(compiled: Callable[[str], st
         rate = target.programs["rate"]
         assert rate.test_run(data=LONG_PACKET).retval == 26 + 1
         with load_object(read_object(compiled("replace")), attach_fd=rate.fd) as loaded:
-            (program,) = loaded.object.programs
-            links = attach_section(loaded.programs["better"], program)
+            links = attach_section(loaded, "better")
             assert rate.test_run(data=LONG_PACKET).retval == 26 * 100
             assert value(loaded, "calls") == 1
             for link in links:

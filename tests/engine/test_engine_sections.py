@@ -36,7 +36,7 @@ def attached_hits(loaded: LoadedObject, name: str, number: int) -> int:
     definition = next(p for p in loaded.object.programs if p.name == name)
     assert is_attachable(definition)
     before = hits(loaded)[number]
-    links = attach_section(loaded.programs[name], definition)
+    links = attach_section(loaded, name)
     try:
         for _ in range(7):
             os.getpgid(0)
@@ -64,12 +64,12 @@ def test_sections(compiled: Callable[[str], str]) -> None:
         for number, name in enumerate(USER_SECTIONS):
             assert attached_hits(loaded, name, number) >= 7, name
         definitions = {program.name: program for program in loaded.object.programs}
-        for link in attach_section(loaded.programs["walk"], definitions["walk"]):
+        for link in attach_section(loaded, "walk"):
             assert link.info().fields["target_name"] == "task"
             link.close()
         assert not is_attachable(definitions["nowhere"])
         with pytest.raises(UnsupportedError, match="does not say where 'nowhere'"):
-            attach_section(loaded.programs["nowhere"], definitions["nowhere"])
+            attach_section(loaded, "nowhere")
 
 
 @pytest.mark.needs("kprobe", "kprobe_multi")
@@ -94,7 +94,7 @@ def test_all_programs_attached_stay(compiled: Callable[[str], str], bpffs: str) 
     options = LoadOptions(attach=True, pin_maps=f"{bpffs}/maps")
     load_and_pin(compiled("sections"), f"{bpffs}/all", everything=True, options=options)
     kinds = {pin.path.rpartition("/")[2]: pin.kind for pin in pins.walk(f"{bpffs}/all")}
-    assert kinds == dict.fromkeys([*USER_SECTIONS, "walk"], "link")
+    assert kinds == {**dict.fromkeys([*USER_SECTIONS, "walk"], "link"), "nowhere": "prog"}
     with Map.pinned(f"{bpffs}/maps/hits") as table:
         before = table.items()
         os.getpgid(0)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import struct
 
-from tracebee.elf.constants import SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC
+from tracebee.elf.constants import (
+    SHN_UNDEF,
+    SHT_DYNSYM,
+    SHT_GNU_VERSYM,
+    SHT_SYMTAB,
+    STT_FUNC,
+    STT_GNU_IFUNC,
+    VERSYM_HIDDEN,
+)
 from tracebee.errors import DecodeError
 from tracebee.typed import NamedTuple
 
@@ -59,7 +67,10 @@ def functions(elf: ElfFile) -> Iterator[Symbol]:
 
 
 def find_symbol(elf: ElfFile, name: str, types: tuple[int, ...] = FUNCTION_TYPES) -> Symbol | None:
-    """One defined symbol by its exact name: a search for its bytes, not a walk over the table."""
+    """One defined symbol by its exact name: a search for its bytes, not a walk over the table.
+
+    Of several versions of a dynamic symbol it is the default one, which new programs are linked with.
+    """
     wanted = name.encode("utf-8", "surrogateescape") + b"\0"
     for source in _sources(elf):
         for table in tables(source):
@@ -73,6 +84,7 @@ def _find(elf: ElfFile, table: Section, wanted: bytes, name: str, types: tuple[i
     strings = elf.contents(elf.sections[table.link])
     entries, form = _whole(elf, table), _form(elf)
     at = strings.find(wanted)
+    old: Symbol | None = None
     # Linkers let one string be the tail of another, so the byte before a match need not be zero.
     while at >= 0:
         key = struct.pack(f"{elf.order}I", at)
@@ -81,10 +93,24 @@ def _find(elf: ElfFile, table: Section, wanted: bytes, name: str, types: tuple[i
             if place % form.size == 0:
                 _, addr, size, info, other, section = _ordered(elf, form.unpack_from(entries, place))
                 if info & 15 in types and section != SHN_UNDEF and addr:
-                    return Symbol(name, addr, size, info & 15, info >> 4, other & 3, section)
+                    symbol = Symbol(name, addr, size, info & 15, info >> 4, other & 3, section)
+                    if not _is_old_version(elf, table, place // form.size):
+                        return symbol
+                    old = old or symbol
             place = entries.find(key, place + 1)
         at = strings.find(wanted, at + 1)
-    return None
+    return old
+
+
+def _is_old_version(elf: ElfFile, table: Section, index: int) -> bool:
+    """Whether a dynamic symbol is there for programs that were linked with an earlier library."""
+    if table.type != SHT_DYNSYM:
+        return False
+    versions = next((s for s in elf.sections if s.type == SHT_GNU_VERSYM), None)
+    if versions is None or 2 * index + 2 > versions.size:
+        return False
+    (number,) = struct.unpack_from(f"{elf.order}H", elf.contents(versions), 2 * index)
+    return bool(number & VERSYM_HIDDEN)
 
 
 def _sources(elf: ElfFile) -> Iterator[ElfFile]:

@@ -15,7 +15,6 @@ class SectionKind(NamedTuple):
     """One row of the table: program type, attach type and load flags of a section name.
 
     ``target`` says that what follows the slash names a kernel type or function by its BTF.
-    ``attach_type_optional``: kernels without this attach type load the program with none.
     """
 
     pattern: str
@@ -23,7 +22,6 @@ class SectionKind(NamedTuple):
     attach_type: int = 0
     flags: int = 0
     target: bool = False
-    attach_type_optional: bool = False
 
 
 def _rows() -> tuple[SectionKind, ...]:
@@ -53,8 +51,8 @@ def _rows() -> tuple[SectionKind, ...]:
         SectionKind("usdt.s+", kprobe, 0, sleep),
         SectionKind("tcx/ingress", t["sched_cls"], uapi.BPF_TCX_INGRESS),
         SectionKind("tcx/egress", t["sched_cls"], uapi.BPF_TCX_EGRESS),
-        SectionKind("tc/ingress", t["sched_cls"], uapi.BPF_TCX_INGRESS, 0, False, True),
-        SectionKind("tc/egress", t["sched_cls"], uapi.BPF_TCX_EGRESS, 0, False, True),
+        SectionKind("tc/ingress", t["sched_cls"], uapi.BPF_TCX_INGRESS),
+        SectionKind("tc/egress", t["sched_cls"], uapi.BPF_TCX_EGRESS),
         *(SectionKind(n, t["sched_cls"]) for n in ("tc", "classifier")),
         SectionKind("action", t["sched_act"]),
         SectionKind("netkit/primary", t["sched_cls"], uapi.BPF_NETKIT_PRIMARY),
@@ -79,7 +77,7 @@ def _rows() -> tuple[SectionKind, ...]:
         SectionKind("lsm_cgroup+", lsm, uapi.BPF_LSM_CGROUP, 0, True),
         SectionKind("syscall", t["syscall"], 0, sleep),
         *(
-            SectionKind(f"xdp{f}{where}", xdp, at, BPF_F_XDP_HAS_FRAGS if f else 0, False, True)
+            SectionKind(f"xdp{f}{where}", xdp, at, BPF_F_XDP_HAS_FRAGS if f else 0)
             for f in (".frags", "")
             for where, at in (
                 ("/devmap", uapi.BPF_XDP_DEVMAP),
@@ -89,20 +87,20 @@ def _rows() -> tuple[SectionKind, ...]:
         ),
         SectionKind("perf_event", t["perf_event"]),
         *(SectionKind(n, t[n]) for n in ("lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local")),
-        SectionKind("sockops", t["sock_ops"], uapi.BPF_CGROUP_SOCK_OPS, 0, False, True),
-        SectionKind("sk_skb/stream_parser", t["sk_skb"], uapi.BPF_SK_SKB_STREAM_PARSER, 0, False, True),
-        SectionKind("sk_skb/stream_verdict", t["sk_skb"], uapi.BPF_SK_SKB_STREAM_VERDICT, 0, False, True),
-        SectionKind("sk_skb/verdict", t["sk_skb"], uapi.BPF_SK_SKB_VERDICT, 0, False, True),
+        SectionKind("sockops", t["sock_ops"], uapi.BPF_CGROUP_SOCK_OPS),
+        SectionKind("sk_skb/stream_parser", t["sk_skb"], uapi.BPF_SK_SKB_STREAM_PARSER),
+        SectionKind("sk_skb/stream_verdict", t["sk_skb"], uapi.BPF_SK_SKB_STREAM_VERDICT),
+        SectionKind("sk_skb/verdict", t["sk_skb"], uapi.BPF_SK_SKB_VERDICT),
         SectionKind("sk_skb", t["sk_skb"]),
-        SectionKind("sk_msg", t["sk_msg"], uapi.BPF_SK_MSG_VERDICT, 0, False, True),
-        SectionKind("lirc_mode2", t["lirc_mode2"], uapi.BPF_LIRC_MODE2, 0, False, True),
-        SectionKind("flow_dissector", t["flow_dissector"], uapi.BPF_FLOW_DISSECTOR, 0, False, True),
-        SectionKind("cgroup_skb/ingress", t["cgroup_skb"], uapi.BPF_CGROUP_INET_INGRESS, 0, False, True),
-        SectionKind("cgroup_skb/egress", t["cgroup_skb"], uapi.BPF_CGROUP_INET_EGRESS, 0, False, True),
+        SectionKind("sk_msg", t["sk_msg"], uapi.BPF_SK_MSG_VERDICT),
+        SectionKind("lirc_mode2", t["lirc_mode2"], uapi.BPF_LIRC_MODE2),
+        SectionKind("flow_dissector", t["flow_dissector"], uapi.BPF_FLOW_DISSECTOR),
+        SectionKind("cgroup_skb/ingress", t["cgroup_skb"], uapi.BPF_CGROUP_INET_INGRESS),
+        SectionKind("cgroup_skb/egress", t["cgroup_skb"], uapi.BPF_CGROUP_INET_EGRESS),
         SectionKind("cgroup/skb", t["cgroup_skb"]),
         SectionKind("cgroup/sock_create", t["cgroup_sock"], uapi.BPF_CGROUP_INET_SOCK_CREATE),
         SectionKind("cgroup/sock_release", t["cgroup_sock"], uapi.BPF_CGROUP_INET_SOCK_RELEASE),
-        SectionKind("cgroup/sock", t["cgroup_sock"], uapi.BPF_CGROUP_INET_SOCK_CREATE, 0, False, True),
+        SectionKind("cgroup/sock", t["cgroup_sock"], uapi.BPF_CGROUP_INET_SOCK_CREATE),
         *(
             SectionKind(f"cgroup/post_bind{v}", t["cgroup_sock"], a[f"cgroup_inet{v}_post_bind"])
             for v in "46"
@@ -123,7 +121,7 @@ def _rows() -> tuple[SectionKind, ...]:
         SectionKind("cgroup/sysctl", t["cgroup_sysctl"], uapi.BPF_CGROUP_SYSCTL),
         SectionKind("cgroup/getsockopt", t["cgroup_sockopt"], uapi.BPF_CGROUP_GETSOCKOPT),
         SectionKind("cgroup/setsockopt", t["cgroup_sockopt"], uapi.BPF_CGROUP_SETSOCKOPT),
-        SectionKind("cgroup/dev", t["cgroup_device"], uapi.BPF_CGROUP_DEVICE, 0, False, True),
+        SectionKind("cgroup/dev", t["cgroup_device"], uapi.BPF_CGROUP_DEVICE),
         SectionKind("struct_ops+", t["struct_ops"]),
         SectionKind("struct_ops.s+", t["struct_ops"], 0, sleep),
         SectionKind("sk_lookup", t["sk_lookup"], uapi.BPF_SK_LOOKUP),

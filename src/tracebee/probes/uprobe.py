@@ -1,8 +1,8 @@
 """uprobe and uretprobe: functions of programs and libraries.
 
-Spellings: ``uprobe:PATH:FUNCTION``, ``:FUNCTION+OFFSET``, ``:ADDRESS``, wildcards in path and function,
-``uprobe:PATH:cpp:NAME`` for demangled names; PATH may be a program on PATH or a library's name, and may
-be left out with ``-p`` or ``-c``.
+Spellings: ``uprobe:PATH:FUNCTION``, ``:FUNCTION+OFFSET``, ``:FUNCTION@VERSION``, ``:ADDRESS``, wildcards in
+path and function, ``uprobe:PATH:cpp:NAME`` for demangled names; PATH may be a program on PATH or a library's
+name, and may be left out with ``-p`` or ``-c``.
 """
 
 from __future__ import annotations
@@ -152,6 +152,10 @@ def _places(
     if match is None:
         raise Diagnostic(f"'{place}' is not a function")
     found = find_symbol(image, match["name"])
+    if found is None and "@" in place:
+        from tracebee.elf.versions import find_versioned  # few libraries have two functions of one name
+
+        found = find_versioned(image, match["name"])
     if found is None:
         if many:
             return

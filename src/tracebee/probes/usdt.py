@@ -81,7 +81,7 @@ class Usdt(RegsGroup):
     address_space = "user"
 
     def __init__(
-        self, section: str, wanted: list[tuple[str, dict[str, Any]]], regs: Registers, layout: _Layout
+        self, section: str, wanted: list[tuple[str, dict[str, Any]]], regs: Registers, layout: Layout
     ) -> None:
         super().__init__("usdt", section, wanted, regs)
         self._layout = layout
@@ -101,8 +101,10 @@ class Usdt(RegsGroup):
         return emit_argument(b, ctx, argument, self.regs, self._layout.deltas.get(argument.symbol, 0))
 
 
-class _Layout:
-    """What decides whether two places can share a program."""
+class Layout:
+    """What decides whether two places can share a program: the note's arguments, and for names in them the
+    distance of what they name from the place.
+    """
 
     def __init__(self, arguments: str, deltas: dict[str, int]) -> None:
         self.arguments = arguments
@@ -110,6 +112,7 @@ class _Layout:
 
     @property
     def key(self) -> tuple[str, tuple[tuple[str, int], ...]]:
+        """What is equal for places that can."""
         return self.arguments, tuple(sorted(self.deltas.items()))
 
 
@@ -117,11 +120,11 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[U
     """Groups by argument layout when the script reads arguments, else one for all places."""
     path, provider, name = _split(point, machine)
     reads = not uses.isdisjoint(("arg", "args", *(f"arg{n}" for n in range(12))))
-    layouts: dict[Any, tuple[_Layout, list[tuple[str, dict[str, Any]]]]] = {}
+    layouts: dict[Any, tuple[Layout, list[tuple[str, dict[str, Any]]]]] = {}
     known: list[str] = []
     for binary in _binaries(path, machine):
         shown = binary.removeprefix(machine.root) if machine.root else binary
-        found = _notes_or_none(binary) if is_wild(path) or not path else _notes_of(binary, shown)
+        found = _notes_or_none(binary) if is_wild(path) or not path else places_of(binary, shown)
         for note, spec, layout in found:
             known.append(note.name)
             if not any(matching(provider, [note.provider])) or not any(matching(name, [note.name])):
@@ -159,14 +162,19 @@ def _binaries(path: str, machine: Machine) -> list[str]:
     return list(dict.fromkeys(machine.root + m.path for m in mapped if m.executable and m.path[:1] == "/"))
 
 
-def _notes_or_none(binary: str) -> list[tuple[Note, dict[str, Any], _Layout]]:
+def _notes_or_none(binary: str) -> list[tuple[Note, dict[str, Any], Layout]]:
     try:
-        return _notes_of(binary, binary)
+        return places_of(binary, binary)
     except Diagnostic:
         return []
 
 
-def _notes_of(binary: str, shown: str) -> list[tuple[Note, dict[str, Any], _Layout]]:
+def places_of(binary: str, shown: str) -> list[tuple[Note, dict[str, Any], Layout]]:
+    """Every place of a file's probes: its note, ``path``, ``offset`` and perhaps ``ref`` to attach with, and
+    how its arguments are read.
+
+    :raises Diagnostic: the file cannot be read, or its notes are broken.
+    """
     found = []
     with open_image(binary, shown) as image:
         try:
@@ -180,7 +188,7 @@ def _notes_of(binary: str, shown: str) -> list[tuple[Note, dict[str, Any], _Layo
             spec: dict[str, Any] = {"path": binary, "offset": offset}
             if note.semaphore:
                 spec["ref"] = image.file_offset(note.semaphore) or 0
-            found.append((note, spec, _Layout(note.arguments, _deltas(image, note))))
+            found.append((note, spec, Layout(note.arguments, _deltas(image, note))))
     return found
 
 
@@ -217,7 +225,7 @@ def listing(machine: Machine, pattern: str) -> Iterator[str]:
 def describe(machine: Machine, name: str) -> Iterator[str]:
     """Where one listed probe stands: its semaphore, and the arguments as the note has them."""
     _, path, provider, probe = name.split(":")
-    for note, spec, _ in _notes_of(machine.root + path, path):
+    for note, spec, _ in places_of(machine.root + path, path):
         if (note.provider, note.name) == (provider, probe):
             semaphore = f" semaphore {spec['ref']:#x}" if spec.get("ref") else ""
             yield f"location {spec['offset']:#x}{semaphore} arguments {note.arguments or 'none'}"

@@ -74,7 +74,7 @@ def _virtual(name: str) -> str | None:
         major, minor, patch = (*os.uname().release.split("-")[0].split("+")[0].split("."), "0")[:3]
         return str(int(major) << 16 | int(minor) << 8 | min(int(patch), 255))
     if name == "LINUX_HAS_BPF_COOKIE":
-        return "y" if os.path.exists("/sys/kernel/btf/vmlinux") and _has_cookie() else "n"
+        return "y" if os.path.exists("/sys/kernel/btf/vmlinux") and has_cookie() else "n"
     if name == "LINUX_HAS_SYSCALL_WRAPPER":
         from tracebee.kernel.kallsyms import find
 
@@ -82,7 +82,7 @@ def _virtual(name: str) -> str | None:
     return None
 
 
-def _has_cookie() -> bool:
+def has_cookie() -> bool:
     """bpf_get_attach_cookie came in 5.15 under a number that the kernel's own enum says it has."""
     from tracebee.errors import SymbolError
 

@@ -32,7 +32,7 @@ def find_in_kernel(name: str, kind: int, module: str = "") -> tuple[int, int]:
     :param module: look only there; by default in vmlinux, then in every module.
     :raises SymbolError: there is none.
     """
-    if not module:
+    if module in ("", "vmlinux"):
         found = Btf.vmlinux().find_all(name, kind)
         if found:
             return found[0], 0
@@ -198,8 +198,12 @@ class KernelSymbols:
         return self._btf[object_id].fd
 
 
-def function_of_program(program_fd: int, name: str) -> int:
-    """BTF id of a function in a loaded program's own BTF."""
+def function_of_program(program_fd: int, name: str = "") -> int:
+    """BTF id of a function in a loaded program's own BTF.
+
+    :param name: by default its main function.
+    :raises UnsupportedError: it was loaded without BTF. SymbolError: it has no such function.
+    """
     import os
 
     from tracebee.kernel.btf import Btf as KernelBtf
@@ -207,8 +211,12 @@ def function_of_program(program_fd: int, name: str) -> int:
 
     with Program.from_fd(os.dup(program_fd)) as program:
         object_id = program.info().btf_id
-    if not object_id:
-        raise UnsupportedError(f"the program to replace '{name}' of has no BTF", hint="compile it with -g")
+        functions = program.details().func_info
+        what = program.what
+    if not object_id or not functions:
+        raise UnsupportedError(f"{what} was loaded without BTF", hint="compile it with -g")
+    if not name:
+        return functions[0][1]
     with KernelBtf.by_id(object_id) as loaded:
         types = Btf.from_bytes(loaded.data())
     return types.find(name, BTF_KIND_FUNC)

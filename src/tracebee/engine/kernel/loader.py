@@ -21,12 +21,13 @@ from tracebee.typed import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from tracebee.btf.reader import Btf
     from tracebee.engine.kernel.core import Core
     from tracebee.engine.kernel.kernel_symbols import KernelSymbols
+    from tracebee.engine.kernel.usdt import SpecTable
     from tracebee.isa.insn import Insn
     from tracebee.kernel.btf import Btf as KernelBtf
     from tracebee.obj.image import Image
@@ -53,6 +54,8 @@ _UNTYPED = frozenset(
     )
 )
 
+# Program types that are loaded for a kernel type or function.
+_WITH_TARGET = frozenset((uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_PROG_TYPE_LSM))
 
 _ENOTSUPP = 524  # the kernel's own number
 
@@ -70,6 +73,7 @@ class LoadedObject:
         self.programs: dict[str, Program] = {}
         self.memory: dict[str, mmap.mmap] = {}
         self.btf: KernelBtf | None = None
+        self.usdt: SpecTable | None = None  # made when the first USDT program is attached
 
     def close(self) -> None:
         """Unmap the data sections and close every descriptor; what is attached or pinned stays."""
@@ -98,6 +102,7 @@ def load_object(
     log_level: int = 0,
     pin_root: str = "/sys/fs/bpf",
     attach_fd: int = 0,
+    targets: Mapping[str, Program] | None = None,
 ) -> LoadedObject:
     """Load an object.
 
@@ -107,11 +112,12 @@ def load_object(
     :param log_level: BPF_LOG_* bits; the log is then on each Program.
     :param pin_root: where maps that ask to be pinned by name are found or pinned.
     :param attach_fd: the program that freplace programs replace.
+    :param targets: by a program's name, the program whose function it traces or replaces.
     :raises VerifierError, KernelError, PrivilegeError: the kernel refuses; nothing stays loaded.
     :raises UnsupportedError, SymbolError: the kernel lacks what the object needs.
     """
     loaded = LoadedObject(obj)
-    loader = _Loader(loaded, target, reuse or {}, log_level, pin_root, attach_fd)
+    loader = _Loader(loaded, target, reuse or {}, log_level, pin_root, attach_fd, targets or {})
     try:
         loader.run(programs)
     except BaseException:
@@ -142,10 +148,11 @@ class _Loader:
         log_level: int,
         pin_root: str,
         attach_fd: int,
+        targets: Mapping[str, Program],
     ) -> None:
         self.loaded, self.obj = loaded, loaded.object
         self.target, self.reuse, self.log_level = target, reuse, log_level
-        self.pin_root, self.attach_fd = pin_root, attach_fd
+        self.pin_root, self.attach_fd, self.targets = pin_root, attach_fd, targets
         self._symbols: KernelSymbols | None = None
         self._core: Core | None = None
         self._kconfig = b""  # the values of .kconfig, the object's own when there are none
@@ -372,21 +379,28 @@ class _Loader:
             from tracebee.engine.kernel.struct_ops import attach_target
 
             return attach_target(self.obj, program), 0
-        if program.type == uapi.BPF_PROG_TYPE_EXT:
-            return self._replaced_function(program), self.attach_fd
-        if not program.attach_target:
+        if program.type == uapi.BPF_PROG_TYPE_EXT or program.name in self.targets:
+            return self._function_of_program(program)
+        if program.type not in _WITH_TARGET:
             return 0, 0
+        if not program.attach_target:
+            raise UnsupportedError(
+                f"section '{program.section}' does not say what '{program.name}' is for",
+                hint=f'write SEC("{program.section}/NAME"), or set its attach_target before loading',
+            )
         return self.symbols.attach_target(program)
 
-    def _replaced_function(self, program: ProgramDef) -> int:
-        if not self.attach_fd:
+    def _function_of_program(self, program: ProgramDef) -> tuple[int, int]:
+        target = self.targets.get(program.name)
+        fd = self.attach_fd if target is None else target.fd
+        if not fd:
             raise UnsupportedError(
                 f"freplace program {program.name} needs the program it replaces a function of",
                 hint="load it with the target program's descriptor",
             )
         from tracebee.engine.kernel.kernel_symbols import function_of_program
 
-        return function_of_program(self.attach_fd, program.attach_target)
+        return function_of_program(fd, program.attach_target), fd
 
     def _line_info(self, image: Image) -> list[tuple[int, int, int, int]]:
         """Rows for the kernel. Its strings must be in the object's BTF: lines whose are not are left out."""

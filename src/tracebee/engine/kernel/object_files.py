@@ -6,8 +6,8 @@ import os
 
 from tracebee import uapi
 from tracebee.engine.kernel.loader import load_object
-from tracebee.engine.kernel.sections import attach_section, is_attachable
-from tracebee.errors import DecodeError, UnsupportedError, UsageError
+from tracebee.engine.kernel.sections import attach_section, for_this_kernel, is_attachable
+from tracebee.errors import DecodeError, UsageError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.sections import section_kind
 from tracebee.typed import NamedTuple
@@ -26,7 +26,7 @@ class LoadOptions(NamedTuple):
 
     :param section: type the programs as this section name says, instead of their own.
     :param pin_maps: directory for the maps' names; empty for none.
-    :param attach: pin links made by the section names, instead of programs.
+    :param attach: pin links made by the section names, instead of programs; others are pinned themselves.
     :param log: return the verifier's log of each program.
     :param others: further object files, to be linked with it first.
     """
@@ -67,6 +67,7 @@ def load_and_pin(
         from tracebee.obj.linker import link_objects
 
         obj = link_objects([obj, *(read_object(other) for other in options.others)])
+    obj = for_this_kernel(obj)
     if options.section:
         obj = _retyped(obj, options.section)
     if not obj.programs and not everything:
@@ -95,13 +96,17 @@ def _pin_programs(
     if everything:
         os.makedirs(place, exist_ok=True)
     for definition in definitions if everything else definitions[:1]:
-        program = loaded.programs[definition.name]
         name = f"{place}/{definition.name}" if everything else place
-        if not options.attach:
-            program.pin(name)
+        if not options.attach or not is_attachable(definition):
+            # Programs that cannot attach themselves are pinned, as bpftool does it.
+            loaded.programs[definition.name].pin(name)
             pinned.append(name)
-        elif is_attachable(definition):
-            made = attach_section(program, definition)
+        else:
+            made = [
+                part
+                for whole in attach_section(loaded, definition.name)
+                for part in (whole.parts if hasattr(whole, "parts") else [whole])
+            ]
             try:
                 for number, link in enumerate(made):
                     link.pin(name if number == 0 else f"{name}_{number}")
@@ -109,10 +114,6 @@ def _pin_programs(
             finally:
                 for link in made:
                     link.close()
-        elif not everything:
-            raise UnsupportedError(
-                f"section '{definition.section}' does not say where '{definition.name}' is to be attached"
-            )
 
 
 def _pin_maps(loaded: LoadedObject, directory: str, reuse: Mapping[str, Map], pinned: list[str]) -> None:

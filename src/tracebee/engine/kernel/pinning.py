@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from tracebee import uapi
 from tracebee.errors import UnsupportedError
 from tracebee.kernel.map import Map
 
@@ -23,18 +24,11 @@ def reuse_or_pin(root: str, definition: MapDef, create: Callable[[MapDef], Map])
     path = os.path.join(root, definition.pinning or definition.name)
     if os.path.exists(path):
         pinned = Map.pinned(path)
-        differs = [
-            f"{field} {getattr(pinned, field)} instead of {getattr(definition, field)}"
-            for field in ("type", "key_size", "value_size", "max_entries", "flags")
-            if getattr(pinned, field) != getattr(definition, field)
-            and not (field == "max_entries" and not definition.max_entries)
-        ]
-        if differs:
+        try:
+            check_shape(definition, pinned, f"what is pinned at {path}")
+        except BaseException:
             pinned.close()
-            raise UnsupportedError(
-                f"map {definition.name}: what is pinned at {path} has {', '.join(differs)}",
-                hint=f"remove it (rm {path}), or pin elsewhere",
-            )
+            raise
         return pinned
     created = create(definition)
     try:
@@ -43,3 +37,30 @@ def reuse_or_pin(root: str, definition: MapDef, create: Callable[[MapDef], Map])
         created.close()
         raise
     return created
+
+
+def check_shape(definition: MapDef, found: Map, where: str) -> None:
+    """Refuse a map in the kernel that is not what an object declares; it may have any size if that says none.
+
+    :param where: how errors call it.
+    :raises UnsupportedError: says what differs.
+    """
+    info = found.info()
+    ignored = 0
+    if definition.type in (uapi.BPF_MAP_TYPE_DEVMAP, uapi.BPF_MAP_TYPE_DEVMAP_HASH):
+        ignored = uapi.BPF_F_RDONLY_PROG  # the kernel sets it by itself
+    numa = 0 if definition.numa_node is None else uapi.BPF_F_NUMA_NODE
+    rows = (
+        ("type", info.type, definition.type),
+        ("key_size", info.key_size, definition.key_size),
+        ("value_size", info.value_size, definition.value_size),
+        ("max_entries", info.max_entries, definition.max_entries or info.max_entries),
+        ("flags", info.map_flags & ~ignored, (definition.flags | numa) & ~ignored),
+        ("map_extra", info.map_extra, definition.extra),
+    )
+    differs = [f"{field} {is_} instead of {wanted}" for field, is_, wanted in rows if is_ != wanted]
+    if differs:
+        raise UnsupportedError(
+            f"map {definition.name}: {where} has {', '.join(differs)}",
+            hint="remove it ('tracebee pin rm PATH') or name another one",
+        )

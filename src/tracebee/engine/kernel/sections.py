@@ -10,55 +10,104 @@ from tracebee.kernel.link import Link
 from tracebee.lang.ast import AttachPoint
 from tracebee.lang.script import Target
 from tracebee.probes.kinds import module_of
-from tracebee.probes.machine import Machine
+from tracebee.probes.machine import Machine, kernel_has
 from tracebee.probes.session import Session, close_all
+from tracebee.typed import NamedTuple
+from tracebee.uapi import BPF_TRACE_UPROBE_MULTI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
+    from tracebee.engine.kernel.loader import LoadedObject
     from tracebee.kernel.program import Program
-    from tracebee.obj.model import ProgramDef
+    from tracebee.obj.model import Object, ProgramDef
 
 _SYSCALL_PREFIX = {"x86_64": "__x64_sys_", "aarch64": "__arm64_sys_"}
 _PATH_AND_PLACE = re.compile(r"(?P<path>/.*?|[^:]+):(?P<place>.+)$")
+_OFFSET = re.compile(r"\+(0[xX][0-9a-fA-F]+|\d+)$")
 
 
-def attach_section(program: Program, definition: ProgramDef) -> list[Any]:
-    """Attach a program by its section's name; the results are closed to detach it.
+class Wish(NamedTuple):
+    """One program to be attached. ``head`` and ``rest`` are its section's name, split at the first slash."""
 
+    loaded: LoadedObject
+    program: Program
+    definition: ProgramDef
+    head: str
+    rest: str
+    pid: int | None
+    cookie: int
+
+
+def for_this_kernel(obj: Object) -> Object:
+    """The object with what section names leave to the kernel that programs are loaded into.
+
+    USDT programs are of one type where one link can attach to all places, and of another elsewhere.
+    """
+    if not any(_head(p.section) == "usdt" for p in obj.programs) or not kernel_has("uprobe_multi"):
+        return obj
+    return obj._replace(
+        programs=tuple(
+            p._replace(expected_attach_type=BPF_TRACE_UPROBE_MULTI) if _head(p.section) == "usdt" else p
+            for p in obj.programs
+        )
+    )
+
+
+def attach_section(
+    loaded: LoadedObject, name: str, where: str = "", *, pid: int | None = None, cookie: int = 0
+) -> list[Any]:
+    """Attach a loaded program by its section's name; the results are closed to detach it.
+
+    :param where: what the section has behind its slash, in place of it.
+    :param pid: only in this process, for user code.
+    :param cookie: what bpf_get_attach_cookie() answers (bpf_usdt_cookie() in USDT programs).
     :raises UnsupportedError: the section does not say where, or attaching there needs a target, such as
         a cgroup or a network device.
     :raises SymbolError, Diagnostic: there is nothing of that name to attach to.
     """
-    head, _, rest = definition.section.removeprefix("?").partition("/")
-    head = head.removesuffix(".s")
+    definition = next(p for p in loaded.object.programs if p.name == name)
+    head, rest = _head(definition.section), where or definition.section.partition("/")[2]
     attach = _BY_SECTION.get(head)
     if attach is None or (not rest and head in _NEEDS_TARGET):
         raise UnsupportedError(
-            f"section '{definition.section}' does not say where '{program.name}' is to be attached",
+            f"section '{definition.section}' does not say where '{name}' is to be attached",
             hint="attach it by name: 'tracebee prog attach', or from Python",
         )
-    return attach(program, definition, head, rest)
+    return attach(Wish(loaded, loaded.programs[name], definition, head, rest, pid, cookie))
 
 
-def _probe(kind: str, *parts: str) -> Callable[[Program, ProgramDef, str, str], list[Any]]:
-    """Attach as a script's probe of that kind is; ``parts`` are formats of what follows the kind."""
+def is_attachable(definition: ProgramDef) -> bool:
+    """Whether the section alone says where to attach."""
+    head, rest = _head(definition.section), definition.section.partition("/")[2]
+    return head in _BY_SECTION and (bool(rest) or head not in _NEEDS_TARGET)
 
-    def attach(program: Program, definition: ProgramDef, head: str, rest: str) -> list[Any]:
-        words = [kind, *(part for text in parts for part in _split(text, head, rest))]
+
+def _head(section: str) -> str:
+    return section.removeprefix("?").partition("/")[0].removesuffix(".s")
+
+
+def _probe(
+    kind: str,
+    split: Callable[[Wish], list[str]],
+    make: Callable[[Wish, list[Target]], Iterable[Any]] | None = None,
+) -> Callable[[Wish], list[Any]]:
+    """Attach as a script's probe of that kind: ``split`` gives the parts of its name, ``make`` the links."""
+
+    def attach(wish: Wish) -> list[Any]:
+        words = [kind, *split(wish)]
         point = AttachPoint(parts=words, text=":".join(words))
-        session = Session()
+        module, machine = module_of(kind), Machine(wish.pid)
+        session = Session(pid=wish.pid)
         session.kind = kind
-        session.attach_type = definition.expected_attach_type
-        session.attach_target = definition.attach_target
-        module, machine = module_of(kind), Machine()
+        session.attach_type = wish.definition.expected_attach_type
         made: list[Any] = []
         try:
             for group in module.expand(point, machine, frozenset()):
-                targets = [Target(name, 0, spec) for name, spec in group.wanted]
-                made += module.attach(program, targets, session)
+                targets = [Target(name, wish.cookie, spec) for name, spec in group.wanted]
+                made += module.attach(wish.program, targets, session) if make is None else make(wish, targets)
         except BaseException:
             close_all(made)
             raise
@@ -67,57 +116,99 @@ def _probe(kind: str, *parts: str) -> Callable[[Program, ProgramDef, str, str], 
     return attach
 
 
-def _split(text: str, head: str, rest: str) -> list[str]:
-    if text == "syscall":
-        return [_SYSCALL_PREFIX[os.uname().machine] + rest]
-    if text == "category":
-        return rest.split("/", 1)
-    if text == "path":
-        match = _PATH_AND_PLACE.match(rest)
-        if match is None:
-            raise UnsupportedError(f"'{head}/{rest}' has no function", hint=f"write {head}/PATH:FUNCTION")
-        return [match["path"], match["place"]]
-    return [rest]
+def _whole(wish: Wish) -> list[str]:
+    return [wish.rest]
 
 
-def _raw_tracepoint(program: Program, definition: ProgramDef, head: str, rest: str) -> list[Any]:
-    del definition, head
-    return [Link.raw_tracepoint(program, rest)]
+def _event(wish: Wish) -> list[str]:
+    return wish.rest.split("/", 1)
 
 
-def _tracing(program: Program, definition: ProgramDef, head: str, rest: str) -> list[Any]:
+def _syscall(wish: Wish) -> list[str]:
+    return [_SYSCALL_PREFIX[os.uname().machine] + wish.rest]
+
+
+def _path(wish: Wish) -> list[str]:
+    match = _PATH_AND_PLACE.match(wish.rest)
+    if match is None:
+        raise UnsupportedError(
+            f"'{wish.head}/{wish.rest}' has no function", hint=f"write {wish.head}/PATH:FUNCTION"
+        )
+    if wish.head.startswith("uretprobe") and _OFFSET.search(match["place"]):
+        raise UnsupportedError(
+            f"'{wish.head}/{wish.rest}': a return probe fires when the function returns, it takes no offset"
+        )
+    return [match["path"], match["place"]]
+
+
+def _kprobe_session(wish: Wish, targets: list[Target]) -> Iterable[Any]:
+    names = [target.spec["function"] for target in targets]
+    cookies = [wish.cookie] * len(names) if wish.cookie else []
+    yield Link.kprobe_multi(wish.program, symbols=names, cookies=cookies, session=True)
+
+
+def _uprobe_session(wish: Wish, targets: list[Target]) -> Iterable[Any]:
+    by_path: dict[str, list[int]] = {}
+    for target in targets:
+        by_path.setdefault(target.spec["path"], []).append(target.spec["offset"])
+    for path, offsets in by_path.items():
+        cookies = [wish.cookie] * len(offsets) if wish.cookie else []
+        yield Link.uprobe_multi(wish.program, path, offsets, cookies=cookies, pid=wish.pid or 0, session=True)
+
+
+def _usdt(wish: Wish) -> list[Any]:
+    from tracebee.engine.kernel.usdt import attach_usdt  # only for such programs
+
+    parts = wish.rest.rsplit(":", 2)
+    if len(parts) != 3 or not all(parts):
+        raise UnsupportedError(
+            f"'{wish.head}/{wish.rest}' does not name a USDT probe",
+            hint=f"write {wish.head}/PATH:PROVIDER:NAME",
+        )
+    path, provider, name = parts
+    return [
+        attach_usdt(
+            wish.loaded,
+            wish.program,
+            (path, provider, name),
+            attach_type=wish.definition.expected_attach_type,
+            pid=wish.pid,
+            cookie=wish.cookie,
+        )
+    ]
+
+
+def _raw_tracepoint(wish: Wish) -> list[Any]:
+    return [Link.raw_tracepoint(wish.program, wish.rest, cookie=wish.cookie)]
+
+
+def _tracing(wish: Wish) -> list[Any]:
     """The target was given when the program was loaded."""
-    del definition, head, rest
-    return [Link.raw_tracepoint(program)]
+    if wish.cookie:
+        return [Link.tracing(wish.program, wish.definition.expected_attach_type, cookie=wish.cookie)]
+    return [Link.raw_tracepoint(wish.program)]
 
 
-def _iterator(program: Program, definition: ProgramDef, head: str, rest: str) -> list[Any]:
-    del definition, head, rest
-    return [Link.iterator(program)]
+def _iterator(wish: Wish) -> list[Any]:
+    return [Link.iterator(wish.program, pid=wish.pid or 0)]
 
 
-def _session(program: Program, definition: ProgramDef, head: str, rest: str) -> list[Any]:
-    del definition, head
-    from tracebee.probes.kernel_functions import traceable
-    from tracebee.probes.machine import matching
-
-    return [Link.kprobe_multi(program, symbols=list(matching(rest, traceable())), session=True)]
-
-
-_BY_SECTION: dict[str, Callable[[Program, ProgramDef, str, str], list[Any]]] = {
-    "kprobe": _probe("kprobe", "rest"),
-    "kretprobe": _probe("kretprobe", "rest"),
-    "kprobe.multi": _probe("kprobe", "rest"),
-    "kretprobe.multi": _probe("kretprobe", "rest"),
-    "ksyscall": _probe("kprobe", "syscall"),
-    "kretsyscall": _probe("kretprobe", "syscall"),
-    "kprobe.session": _session,
-    "uprobe": _probe("uprobe", "path"),
-    "uretprobe": _probe("uretprobe", "path"),
-    "uprobe.multi": _probe("uprobe", "path"),
-    "uretprobe.multi": _probe("uretprobe", "path"),
-    "tracepoint": _probe("tracepoint", "category"),
-    "tp": _probe("tracepoint", "category"),
+_BY_SECTION: dict[str, Callable[[Wish], list[Any]]] = {
+    "kprobe": _probe("kprobe", _whole),
+    "kretprobe": _probe("kretprobe", _whole),
+    "kprobe.multi": _probe("kprobe", _whole),
+    "kretprobe.multi": _probe("kretprobe", _whole),
+    "kprobe.session": _probe("kprobe", _whole, _kprobe_session),
+    "ksyscall": _probe("kprobe", _syscall),
+    "kretsyscall": _probe("kretprobe", _syscall),
+    "uprobe": _probe("uprobe", _path),
+    "uretprobe": _probe("uretprobe", _path),
+    "uprobe.multi": _probe("uprobe", _path),
+    "uretprobe.multi": _probe("uretprobe", _path),
+    "uprobe.session": _probe("uprobe", _path, _uprobe_session),
+    "usdt": _usdt,
+    "tracepoint": _probe("tracepoint", _event),
+    "tp": _probe("tracepoint", _event),
     "raw_tracepoint": _raw_tracepoint,
     "raw_tp": _raw_tracepoint,
     "raw_tracepoint.w": _raw_tracepoint,
@@ -130,11 +221,6 @@ _BY_SECTION: dict[str, Callable[[Program, ProgramDef, str, str], list[Any]]] = {
     "lsm": _tracing,
     "iter": _iterator,
 }
-_NEEDS_TARGET = frozenset(_BY_SECTION) - {"freplace"}
-
-
-def is_attachable(definition: ProgramDef) -> bool:
-    """Whether the section alone says where to attach."""
-    head, _, rest = definition.section.removeprefix("?").partition("/")
-    head = head.removesuffix(".s")
-    return head in _BY_SECTION and (bool(rest) or head not in _NEEDS_TARGET)
+# What these attach to is given when they are loaded, be it by their section or in other words.
+_LOADED_FOR = frozenset(("freplace", "tp_btf", "fentry", "fexit", "fmod_ret", "lsm", "iter"))
+_NEEDS_TARGET = frozenset(_BY_SECTION) - _LOADED_FOR

@@ -1,0 +1,233 @@
+"""Programs of an object file from Python: what is set before loading, and the ways to attach them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tracebee.errors import UsageError
+
+if TYPE_CHECKING:
+    from tracebee.api.direct import Attachment
+    from tracebee.api.object_maps import ObjectMap
+    from tracebee.api.objects import Object
+    from tracebee.engine.kernel.loader import LoadedObject
+    from tracebee.kernel.map import Map
+    from tracebee.kernel.perf import PerfEvent
+    from tracebee.kernel.program import Program, TestRun
+    from tracebee.obj import model
+
+T = TypeVar("T")
+
+
+class ObjectProgram:
+    """A program of an object."""
+
+    def __init__(self, owner: Object, name: str) -> None:
+        self._owner, self.name = owner, name
+
+    @property
+    def definition(self) -> model.ProgramDef:
+        """How it is typed, and what its section says."""
+        return next(p for p in self._owner.definition.programs if p.name == self.name)
+
+    @property
+    def section(self) -> str:
+        """Its section's name, as libbpf spells it."""
+        return self.definition.section
+
+    @property
+    def kernel(self) -> Program:
+        """The loaded program, for all that the kernel does with one."""
+        return loaded_one(self._owner.when_loaded(f"use of '{self.name}'").programs, self.name)
+
+    # Before loading
+
+    @property
+    def autoload(self) -> bool:
+        """Whether ``load`` loads it; may be set until then."""
+        return self.definition.autoload
+
+    @autoload.setter
+    def autoload(self, value: bool) -> None:
+        self._change(autoload=value)
+
+    @property
+    def autoattach(self) -> bool:
+        """Whether ``Object.attach`` without names attaches it."""
+        return self.name not in self._owner.not_attached
+
+    @autoattach.setter
+    def autoattach(self, value: bool) -> None:
+        (self._owner.not_attached.discard if value else self._owner.not_attached.add)(self.name)
+
+    @property
+    def attach_target(self) -> str:
+        """The kernel function, type or program function that it is for; may be set before loading.
+
+        Only for fentry, fexit, fmod_ret, tp_btf, lsm, iter and freplace programs, which are loaded for it.
+        """
+        return self.definition.attach_target
+
+    @attach_target.setter
+    def attach_target(self, value: str) -> None:
+        self._change(attach_target=value)
+
+    @property
+    def target_program(self) -> Program | None:
+        """The loaded program whose function ``attach_target`` names (its main function if that is empty)."""
+        return self._owner.targets.get(self.name)
+
+    @target_program.setter
+    def target_program(self, value: Program | ObjectProgram | None) -> None:
+        self._owner.before_loading(f"change program '{self.name}'")
+        if value is None:
+            self._owner.targets.pop(self.name, None)
+        else:
+            self._owner.targets[self.name] = value.kernel if isinstance(value, ObjectProgram) else value
+
+    @property
+    def prog_type(self) -> int:
+        """A number of ``enum bpf_prog_type``; may be set before loading."""
+        return self.definition.type
+
+    @prog_type.setter
+    def prog_type(self, value: int) -> None:
+        self._change(type=value)
+
+    @property
+    def expected_attach_type(self) -> int:
+        """A number of ``enum bpf_attach_type``; may be set before loading."""
+        return self.definition.expected_attach_type
+
+    @expected_attach_type.setter
+    def expected_attach_type(self, value: int) -> None:
+        self._change(expected_attach_type=value)
+
+    @property
+    def flags(self) -> int:
+        """BPF_F_SLEEPABLE and so on; may be set before loading."""
+        return self.definition.flags
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self._change(flags=value)
+
+    # After it
+
+    def attach(self, where: str = "", *, pid: int | None = None, cookie: int = 0) -> Attachment:
+        """Attach it where its section says.
+
+        :param where: what could stand behind the slash of its section, in place of what does:
+            ``vfs_read``, ``sched/sched_switch``, ``/usr/bin/python3:PyObject_Call``, ``libc:libc:setjmp``.
+        :param pid: only in this process, for uprobes, USDT and task iterators.
+        :param cookie: what bpf_get_attach_cookie() answers there, or bpf_usdt_cookie().
+        :raises UnsupportedError: it is not said where. SymbolError, Diagnostic: nothing is called so.
+        """
+        from tracebee.engine.kernel.sections import attach_section
+
+        links = attach_section(self._loaded(), self.name, where, pid=pid, cookie=cookie)
+        return self._owner.keep((self.name,), links)
+
+    def attach_cgroup(self, path: str | os.PathLike[str]) -> Attachment:
+        """Attach it to a control group, by its directory: cgroup*, sockops and lsm_cgroup programs."""
+        from tracebee.engine.kernel.targets import to_cgroup
+
+        return self._keep(to_cgroup(self._loaded(), self.name, os.fspath(path)))
+
+    def attach_device(self, device: str | int, *, flags: int = 0) -> Attachment:
+        """Attach it to a network device, by name or number: xdp, tcx and netkit programs.
+
+        :param flags: XDP_FLAGS_SKB_MODE (2) and so on.
+        """
+        from tracebee.engine.kernel.targets import to_device
+
+        return self._keep(to_device(self._loaded(), self.name, device, flags=flags))
+
+    def attach_netns(self, path: str | os.PathLike[str] = "/proc/self/ns/net") -> Attachment:
+        """Attach it to a network namespace, by its file: sk_lookup and flow_dissector programs."""
+        from tracebee.engine.kernel.targets import to_netns
+
+        return self._keep(to_netns(self._loaded(), self.name, os.fspath(path)))
+
+    def attach_netfilter(
+        self, family: str, hook: str, *, priority: int = 0, defragment: bool = False
+    ) -> Attachment:
+        """Attach it to a netfilter hook: ``attach_netfilter("ipv4", "local_in", priority=-10)``."""
+        from tracebee.engine.kernel.targets import to_netfilter
+
+        link = to_netfilter(self._loaded(), self.name, family, hook, priority=priority, defragment=defragment)
+        return self._keep(link)
+
+    def attach_map(self, table: Map | ObjectMap) -> Attachment:
+        """Attach it to a map: sk_skb and sk_msg programs to socket maps, iterators to what they walk over."""
+        from tracebee.engine.kernel.targets import to_map
+
+        return self._keep(to_map(self._loaded(), self.name, _kernel_map(table)))
+
+    def attach_perf_event(self, event: PerfEvent, *, cookie: int = 0) -> Attachment:
+        """Run it on an open perf event (``tracebee.kernel.perf.PerfEvent``), which stays the caller's."""
+        from tracebee.engine.kernel.targets import to_event
+
+        return self._keep(to_event(self._loaded(), self.name, event, cookie=cookie))
+
+    def test_run(self, data: bytes = b"", ctx: bytes = b"", **more: int) -> TestRun:
+        """Run it once, or ``repeat`` times, on given input: ``kernel.program.Program.test_run``."""
+        return self.kernel.test_run(data=data, ctx=ctx, **more)
+
+    def read(self, *, pid: int | None = None, table: Map | ObjectMap | None = None) -> bytes:
+        """What an iterator program prints in one walk.
+
+        :param pid: one process, for task iterators.
+        :param table: the map whose elements to visit, for map iterators.
+        """
+        from tracebee.kernel.link import Link
+
+        walked = 0 if table is None else _kernel_map(table).fd
+        with (
+            Link.iterator(self.kernel, pid=pid or 0, map_fd=walked) as link,
+            link.open_iterator() as file,
+            os.fdopen(os.dup(file.fd), "rb") as stream,
+        ):
+            return stream.read()
+
+    @property
+    def log(self) -> str:
+        """What the verifier wrote of it; empty unless ``load`` was given a ``log_level``."""
+        return self.kernel.log
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Give the loaded program a name in bpffs."""
+        self.kernel.pin(os.fspath(path))
+
+    def _loaded(self) -> LoadedObject:
+        loaded = self._owner.when_loaded("attach")
+        loaded_one(loaded.programs, self.name)
+        return loaded
+
+    def _keep(self, link: Any) -> Attachment:
+        return self._owner.keep((self.name,), [link])
+
+    def _change(self, **fields: Any) -> None:
+        owner = self._owner
+        owner.before_loading(f"change program '{self.name}'")
+        programs = tuple(
+            p._replace(**fields) if p.name == self.name else p for p in owner.definition.programs
+        )
+        owner.definition = owner.definition._replace(programs=programs)
+
+
+def loaded_one(things: dict[str, T], name: str) -> T:
+    """A program or map that is in the kernel.
+
+    :raises UsageError: it was left out when the object was loaded.
+    """
+    if name not in things:
+        raise UsageError(f"'{name}' was not loaded", hint="set its autoload before load()")
+    return things[name]
+
+
+def _kernel_map(table: Map | ObjectMap) -> Map:
+    from tracebee.api.object_maps import ObjectMap
+
+    return table.map if isinstance(table, ObjectMap) else table

@@ -1,0 +1,263 @@
+"""Programs attached to control groups, devices, namespaces, maps and events, which then run them."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import tracebee
+from tracebee.errors import SymbolError, UnsupportedError, UsageError
+from tracebee.kernel.fd import Fd
+from tracebee.kernel.mounts import open_detached
+from tracebee.kernel.perf import PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS, PerfEvent
+from tracebee.kernel.program import query
+from tracebee.uapi import BPF_FLOW_DISSECTOR
+
+pytestmark = [pytest.mark.needs("bpf", "clang")]
+
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+NUMBERS = {
+    "device": 0,
+    "arriving": 1,
+    "leaving": 2,
+    "connecting": 3,
+    "sending": 4,
+    "operations": 5,
+    "lookup": 6,
+    "filter": 7,
+    "message": 8,
+    "sample": 9,
+    "dissect": 10,
+    "function": 12,
+    "event": 13,
+    "raw": 14,
+}
+
+
+@pytest.fixture
+def network() -> Iterator[None]:
+    """A network namespace for this thread alone, its loopback up."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Fd(os.open("/proc/thread-self/ns/net", os.O_RDONLY)) as home:
+        assert libc.unshare(CLONE_NEWNET) == 0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            name = struct.pack("16sH14x", b"lo", IFF_UP)
+            fcntl.ioctl(any_socket, SIOCSIFFLAGS, name)
+        yield
+        assert libc.setns(home.fd, CLONE_NEWNET) == 0
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of its own."""
+    with open_detached("cgroup2") as root:
+        path = Path(f"/proc/{os.getpid()}/fd/{root.fd}/tracebee_test_{os.getpid()}")
+        path.mkdir()
+        yield path
+        path.rmdir()
+
+
+@pytest.fixture
+def load(compiled: Callable[[str], str]) -> Iterator[Callable[[str], tracebee.Object]]:
+    """Load one program of the object."""
+    opened = []
+
+    def one(name: str) -> tracebee.Object:
+        obj = tracebee.Object(compiled("targets"))
+        opened.append(obj)
+        for program in obj.programs.values():
+            program.autoload = program.name == name
+        obj.load()
+        return obj
+
+    yield one
+    for obj in opened:
+        obj.close()
+
+
+def hits(obj: tracebee.Object, name: str) -> int:
+    value: int = obj.variables["hits"][NUMBERS[name]]
+    return value
+
+
+def datagram() -> None:
+    """One UDP packet over the loopback."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        server.bind(("127.0.0.1", 0))
+        client.sendto(b"hello", server.getsockname())
+        assert server.recv(16) == b"hello"
+
+
+Load = Callable[[str], tracebee.Object]
+
+
+@pytest.mark.parametrize("name", ["device", "arriving", "leaving"])
+@pytest.mark.usefixtures("network")
+def test_network_devices(load: Load, name: str) -> None:
+    obj = load(name)
+    with obj.programs[name].attach_device("lo"):
+        datagram()
+        assert hits(obj, name) == 1
+    datagram()
+    assert hits(obj, name) == 1
+
+
+@pytest.mark.usefixtures("network")
+def test_network_namespaces(load: Load) -> None:
+    obj = load("lookup")
+    with obj.programs["lookup"].attach_netns("/proc/thread-self/ns/net"):
+        datagram()
+        assert hits(obj, "lookup") == 1
+    datagram()
+    assert hits(obj, "lookup") == 1
+
+
+@pytest.mark.usefixtures("network")
+def test_flow_dissectors(load: Load) -> None:
+    obj = load("dissect")
+    with Fd(os.open("/proc/thread-self/ns/net", os.O_RDONLY)) as here:
+        with obj.programs["dissect"].attach_netns("/proc/thread-self/ns/net"):
+            assert query(here.fd, BPF_FLOW_DISSECTOR) == [obj.programs["dissect"].kernel.info().id]
+        assert query(here.fd, BPF_FLOW_DISSECTOR) == []
+
+
+@pytest.mark.usefixtures("network")
+def test_netfilter_hooks(load: Load) -> None:
+    obj = load("filter")
+    program = obj.programs["filter"]
+    with program.attach_netfilter("ipv4", "local_in", priority=-10):
+        datagram()
+        assert hits(obj, "filter") == 1
+    datagram()
+    assert hits(obj, "filter") == 1
+    with pytest.raises(UsageError, match="netfilter has no 'input'"):
+        program.attach_netfilter("ipv4", "input")
+
+
+CONNECT = """
+import socket, sys
+with socket.socket() as server, socket.socket() as client:
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    client.connect(server.getsockname())
+"""
+
+
+@pytest.mark.parametrize("name", ["connecting", "sending", "operations"])
+def test_control_groups(load: Load, group: Path, name: str) -> None:
+    def connect() -> None:
+        command = f"echo $$ > {group}/cgroup.procs && exec python3 -c '{CONNECT}'"
+        subprocess.run(["sh", "-c", command], check=True)
+
+    obj = load(name)
+    with obj.programs[name].attach_cgroup(group):
+        connect()
+        seen = hits(obj, name)
+        assert seen >= 1
+    connect()
+    assert hits(obj, name) == seen
+
+
+def test_socket_maps(load: Load) -> None:
+    obj = load("message")
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        client.connect(server.getsockname())
+        peer, _ = server.accept()
+        with peer, obj.programs["message"].attach_map(obj.maps["sockets"]):
+            obj.maps["sockets"][0] = client.fileno()
+            client.send(b"hello")
+            assert peer.recv(16) == b"hello"
+            assert hits(obj, "message") == 1
+            del obj.maps["sockets"][0]
+
+
+def test_perf_events(load: Load) -> None:
+    obj = load("sample")
+    event = PerfEvent.sampled(PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS["page-faults"], period=1, pid=0)
+    with event, obj.programs["sample"].attach_perf_event(event, cookie=5):
+        memory = bytearray(1 << 22)
+        memory[::4096] = b"x" * 1024  # each page of it is touched
+        assert hits(obj, "sample") > 0
+        assert obj.variables["cookie"] == 5
+
+
+def test_sections_without_a_place_are_given_one(load: Load) -> None:
+    for name, where in (
+        ("function", "libc.so.6:getpgid"),
+        ("event", "syscalls/sys_enter_getpgid"),
+        ("raw", "sys_enter"),
+    ):
+        obj = load(name)
+        with pytest.raises(UnsupportedError, match=f"does not say where '{name}'"):
+            obj.programs[name].attach()
+        with obj.programs[name].attach(where, cookie=77):
+            os.getpgid(0)
+        assert hits(obj, name) >= 1
+        assert obj.variables["cookie"] == 77
+
+
+def test_one_process_only(load: Load) -> None:
+    obj = load("function")
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        with obj.programs["function"].attach("libc.so.6:getpgid", pid=child.pid):
+            os.getpgid(0)
+        assert hits(obj, "function") == 0
+        with obj.programs["function"].attach("libc.so.6:getpgid", pid=os.getpid()):
+            os.getpgid(0)
+        assert hits(obj, "function") == 1
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.needs("gcc")
+def test_one_version_of_a_function(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "greet.map").write_text("BEE_1 { global: greet; }; BEE_2 { global: greet; } BEE_1;")
+    (tmp_path / "greet.c").write_text(
+        '__asm__(".symver first, greet@BEE_1"); __asm__(".symver second, greet@@BEE_2");'
+        "int first(void) { return 1; } int second(void) { return 2; }"
+    )
+    library = tmp_path / "libgreet.so"
+    link = f"-Wl,--version-script={tmp_path}/greet.map"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-s", link, "-o", library, tmp_path / "greet.c"], check=True)
+    greet = ctypes.CDLL(str(library)).greet
+    obj = load("function")
+    for place, expected in (("greet@BEE_1", 0), ("greet", 1), ("greet@BEE_2", 2)):
+        with obj.programs["function"].attach(f"{library}:{place}"):
+            assert greet() == 2
+        assert hits(obj, "function") == expected
+
+
+def test_iterators_over_a_map(load: Load) -> None:
+    obj = load("print")
+    obj.maps["table"].update({1: 10, 2: 20})
+    assert sorted(obj.programs["print"].read(table=obj.maps["table"]).split()) == [b"1=10", b"2=20"]
+
+
+def test_what_does_not_fit(load: Load, tmp_path: Path) -> None:
+    obj = load("undirected")
+    with pytest.raises(UnsupportedError, match=r"section 'classifier' does not say which way"):
+        obj.programs["undirected"].attach_device("lo")
+    obj = load("device")
+    with pytest.raises(SymbolError, match="no network device 'ol'"):
+        obj.programs["device"].attach_device("ol")
+    with pytest.raises(SymbolError, match="cannot open control group"):
+        obj.programs["device"].attach_cgroup(tmp_path / "gone")
+    obj = load("connecting")
+    with pytest.raises(UsageError, match=r"'connecting' \(cgroup/connect4\) is not for network devices"):
+        obj.programs["connecting"].attach_device("lo")
