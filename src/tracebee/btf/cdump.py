@@ -9,10 +9,12 @@ are not aligned are packed.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 from tracebee.btf import kinds
 from tracebee.btf.ctext import KEYWORD, Declarator, plain_base
 from tracebee.btf.layout import is_packed, real_member
+from tracebee.btf.references import references
 from tracebee.errors import DecodeError
 
 TYPE_CHECKING = False
@@ -29,6 +31,20 @@ _HEAD = """\
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
 #endif
+
+#ifndef __ksym
+#define __ksym __attribute__((section(".ksyms")))
+#endif
+
+#ifndef __weak
+#define __weak __attribute__((weak))
+#endif
+"""
+_KFUNCS = """\
+/* Kernel functions that programs may call. */
+#ifndef BPF_NO_KFUNC_PROTOTYPES
+%s#endif
+
 """
 _TAIL = """\
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
@@ -46,17 +62,23 @@ _C_BASE_TYPE = re.compile(
     r"((un)?signed|char|short|int|long|_Bool|__int128|float|double|_Float\d+|__bf16|_Complex|complex"
     r"|__ibm128|__float\d+| )+"
 )
-# Names that compilers define themselves.
+# Names that compilers define themselves, for each machine in its way: what they stand for is written out.
 _BUILT_IN = frozenset({"__builtin_va_list"})
 _MAX_DEPTH = 200
+_KFUNC_TAG = "bpf_kfunc"
 
 
 def format_c(btf: Btf, ids: Iterable[int] | None = None) -> str:
-    """The C header of the given types and all that they need; of all types when None.
+    """The C header of the given types and all that they need; of all types and kfuncs when None.
 
     :raises DecodeError: types that C cannot have, such as a struct that holds itself.
     """
-    return Header(btf).text(range(1, btf.end_id) if ids is None else ids)
+    return Header(btf).text(ids)
+
+
+def attribute(tag: Type) -> str:
+    """What makes clang put a type tag there again; one with the kind flag is an attribute of any kind."""
+    return f"__attribute__(({tag.name}))" if tag.flag else f'__attribute__((btf_type_tag("{tag.name}")))'
 
 
 class Header:
@@ -74,18 +96,21 @@ class Header:
         self.names: dict[int, str] = {}
         self._taken: dict[tuple[str, str], int] = {}
         self._indent = 0
-        self._declarator = Declarator(btf, self._base, "0")
+        self._declarator = Declarator(btf, self._base, "0", attribute)
 
-    def text(self, ids: Iterable[int]) -> str:
-        """The whole header, for these types and all that they need."""
+    def text(self, ids: Iterable[int] | None) -> str:
+        """The whole header, for these types and all that they need; for everything when None."""
         try:
-            body = "".join(self._write(ids))
+            if ids is None:
+                body = "".join([*self._write(range(1, self.btf.end_id)), *self._kfuncs()])
+            else:
+                body = "".join(self._write(ids))
         except RecursionError:
             raise DecodeError(f"{self.btf.name}: types are nested too deeply") from None
         return f"{_HEAD}\n{body}{_TAIL}"
 
     def _write(self, ids: Iterable[int]) -> Iterator[str]:
-        anonymous_enums = []
+        inner_enums = []
         for type_id in ids:
             record = self.btf.type(type_id)
             if record.kind in KEYWORD and record.name:
@@ -93,12 +118,34 @@ class Header:
             elif record.kind in (kinds.BTF_KIND_TYPEDEF, kinds.BTF_KIND_FWD):
                 self._mention(type_id, 0)
             elif record.kind in kinds.ENUMS:
-                anonymous_enums.append(type_id)
+                if type_id in self._referred:
+                    inner_enums.append(type_id)
+                else:
+                    self._out.append(f"{self._enum(type_id)};\n\n")
             yield from self._out
             self._out.clear()
-        for type_id in anonymous_enums:
-            if type_id not in self._written_enums:
-                yield f"{self._enum(type_id)};\n\n"
+        # What refers to them may be a variable, and those are not written.
+        yield from (f"{self._enum(i)};\n\n" for i in inner_enums if i not in self._written_enums)
+
+    @cached_property
+    def _referred(self) -> set[int]:
+        """What other types are made of. An anonymous enum among them is written where it is used."""
+        every = (self.btf.type(i) for i in range(1, self.btf.end_id))
+        return {other for record in every for other in references(record)}
+
+    def _kfuncs(self) -> Iterator[str]:
+        """Declarations of the functions that a tag says programs may call."""
+        btf, lines = self.btf, []
+        for tag_id in btf.ids(kinds.BTF_KIND_DECL_TAG):
+            tag = btf.type(tag_id)
+            function = btf.type(tag.type_id)
+            if tag.name == _KFUNC_TAG and tag.component < 0 and function.kind == kinds.BTF_KIND_FUNC:
+                self._mention(function.type_id, 0)
+                text = self._declarator.declare(function.type_id, function.name)
+                lines.append(f"extern {text} __weak __ksym;\n")
+        yield from self._out
+        if lines:
+            yield _KFUNCS % "".join(lines)
 
     # Order.
 
@@ -166,7 +213,7 @@ class Header:
     def _forward(self, type_id: int) -> None:
         if type_id not in self._declared:
             self._declared.add(type_id)
-            text = self._base(type_id)
+            text = self._base(type_id) or ""
             if ("fwd", text) not in self._taken:
                 self._taken["fwd", text] = 1
                 self._out.append(f"{text};\n\n")
@@ -209,13 +256,13 @@ class Header:
         count = self._taken[space, name] = self._taken.get((space, name), 0) + 1
         return name if count == 1 else f"{name}___{count}"
 
-    def _base(self, type_id: int) -> str:
+    def _base(self, type_id: int) -> str | None:
         """Text of a base type: unique name, or the whole body when it is anonymous."""
         record = self.btf.type(type_id)
         keyword = KEYWORD.get(record.kind)
         if keyword is None:
-            if record.kind == kinds.BTF_KIND_TYPEDEF and record.name not in _BUILT_IN:
-                return self._name(type_id)
+            if record.kind == kinds.BTF_KIND_TYPEDEF:
+                return None if record.name in _BUILT_IN else self._name(type_id)
             if record.kind == kinds.BTF_KIND_INT and not _C_BASE_TYPE.fullmatch(record.name):
                 return self._name(type_id)
             return plain_base(self.btf, type_id)
@@ -239,7 +286,8 @@ class Header:
         suffix = "LL" if record.kind == kinds.BTF_KIND_ENUM64 and record.flag else suffix
         lines = []
         for name, value in record.enumerators:
-            text = f"(-{-value - 1}{suffix} - 1)" if value < 0 else f"{value}{suffix}"
+            # C has no literal for the least number: its minus sign is an operator.
+            text = f"(-{-value - 1}{suffix} - 1)" if value == -1 << 63 else f"{value}{suffix}"
             lines.append(f"{pad}{self._unique('identifier', name)} = {text},\n")
         return f"{head} {{\n{''.join(lines)}{pad[1:]}}}{attribute}"
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tracebee.btf.reader import Btf
+    from tracebee.btf.types import Type
 
 _MAX_DEPTH = 64
 _QUALIFIERS = {
@@ -43,12 +44,19 @@ def plain_base(btf: Btf, type_id: int) -> str:
 class Declarator:
     """Writes declarations.
 
-    :param base: the text of a base type (integer, typedef, struct, enum...) by id.
+    :param base: the text of a base type (integer, typedef, struct, enum...) by id; None to look through it.
     :param unsized: what stands in the brackets of an array without elements.
+    :param tag: the text of a type tag; without it, tags are left out.
     """
 
-    def __init__(self, btf: Btf, base: Callable[[int], str], unsized: str = "") -> None:
-        self.btf, self.base, self.unsized = btf, base, unsized
+    def __init__(
+        self,
+        btf: Btf,
+        base: Callable[[int], str | None],
+        unsized: str = "",
+        tag: Callable[[Type], str] | None = None,
+    ) -> None:
+        self.btf, self.base, self.unsized, self.tag = btf, base, unsized, tag
 
     def declare(self, type_id: int, name: str) -> str:
         """``name`` declared with a type; with an empty name, the type's own text."""
@@ -66,10 +74,10 @@ class Declarator:
         record = self.btf.type(type_id)
         kind, target = record.kind, record.type_id
         if kind == kinds.BTF_KIND_PTR:
-            star = f"*{inner}"
-            if self._kind_behind(target) in (kinds.BTF_KIND_ARRAY, kinds.BTF_KIND_FUNC_PROTO):
-                star = f"({star})"
-            return self._declare(target, star, depth + 1)
+            if self._kind_behind(target) not in (kinds.BTF_KIND_ARRAY, kinds.BTF_KIND_FUNC_PROTO):
+                return self._declare(target, f"*{inner}", depth + 1)
+            tags, target = self._tags(target)
+            return self._declare(target, f"({tags}*{inner})", depth + 1)
         if kind == kinds.BTF_KIND_ARRAY:
             return self._declare(target, f"{inner}[{record.nelems or self.unsized}]", depth + 1)
         if kind == kinds.BTF_KIND_FUNC_PROTO:
@@ -81,11 +89,28 @@ class Declarator:
                 return self._declare(target, f"{word} {inner}".rstrip(), depth + 1)
             base, declarator = self._declare(target, inner, depth + 1)
             return (base if base.startswith(f"{word} ") else f"{word} {base}"), declarator
+        if kind == kinds.BTF_KIND_TYPE_TAG and self.tag is not None:
+            if self._kind_behind(target) == kinds.BTF_KIND_PTR:
+                return self._declare(target, f"{self.tag(record)} {inner}".rstrip(), depth + 1)
+            base, declarator = self._declare(target, inner, depth + 1)
+            return f"{base} {self.tag(record)}", declarator
         if kind in (kinds.BTF_KIND_TYPE_TAG, kinds.BTF_KIND_VAR):
             return self._declare(target, inner, depth + 1)
         if kind == kinds.BTF_KIND_FUNC:
             return self._declare(target, inner or record.name, depth + 1)
-        return self.base(type_id), inner
+        text = self.base(type_id)
+        return (text, inner) if text is not None else self._declare(target, inner, depth + 1)
+
+    def _tags(self, type_id: int) -> tuple[str, int]:
+        """The tags in front of an array or prototype, which stand with the star, and what is behind them."""
+        texts = ""
+        for _ in range(_MAX_DEPTH):
+            record = self.btf.type(type_id)
+            if record.kind != kinds.BTF_KIND_TYPE_TAG:
+                break
+            texts += f"{self.tag(record)} " if self.tag is not None else ""
+            type_id = record.type_id
+        return texts, type_id
 
     def _kind_behind(self, type_id: int) -> int:
         """The kind behind type tags, and behind qualifiers, which stand with what they qualify."""
