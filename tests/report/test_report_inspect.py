@@ -15,7 +15,7 @@ from tracebee.isa.disasm import format_insn
 from tracebee.report.inspect.btf import btf_text, users_of_btf
 from tracebee.report.inspect.code import Row, translated_text
 from tracebee.report.inspect.events import Event, event_json, event_text
-from tracebee.report.inspect.link import link_text
+from tracebee.report.inspect.link_text import link_text
 from tracebee.report.inspect.program import program_text
 from tracebee.report.inspect.typed import typed_value
 
@@ -149,8 +149,9 @@ def test_link_lines() -> None:
     )
     assert text == (
         "3: kprobe_multi  prog 9  \n"
-        "\tretprobe False  func_cnt 1  missed 0\n"
-        "\taddr 0xffffffff81000000  func vfs_read  cookie 4"
+        "\tkprobe.multi  func_cnt 1\n"
+        "\taddr             cookie           func [module]\n"
+        "\tffffffff81000000 4                vfs_read"
     )
 
 

@@ -52,6 +52,24 @@ def link(words: Words) -> Link:
     return choose.link(*words.choice(*LINK))
 
 
+def pin_path(words: Words) -> str:
+    """Where to pin: a path of a BPF file system, which is mounted at ``/sys/fs/bpf`` if need be.
+
+    :raises PrivilegeError: it may not be mounted.
+    """
+    path = words.next("a path in a BPF file system")
+    mount_for(words, path)
+    return path
+
+
+def mount_for(words: Words, path: str) -> None:
+    """Mount the BPF file system for a path below its usual place, unless ``--nomount`` forbids it."""
+    from tracebee.kernel import mounts
+
+    if path.startswith(f"{mounts.BPFFS}/") and not words.nomount:
+        mounts.bpffs()
+
+
 def show(
     words: Words, records: list[dict[str, Any]], text: Callable[[dict[str, Any]], str], *, one: bool
 ) -> int:

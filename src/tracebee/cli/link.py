@@ -22,7 +22,7 @@ def run(argv: list[str]) -> int:
 
 def _show(words: Words) -> int:
     from tracebee.kernel import choose
-    from tracebee.report.inspect.link import link_text
+    from tracebee.report.inspect.link_text import link_text
     from tracebee.report.inspect.survey import link_records
 
     how = words.choice(*choice.LINK) if words else None
@@ -33,7 +33,7 @@ def _show(words: Words) -> int:
 
 def _pin(words: Words) -> int:
     with choice.link(words) as link:
-        path = words.next("a path in a BPF file system")
+        path = choice.pin_path(words)
         words.end()
         link.pin(path)
     return choice.done(words)

@@ -28,15 +28,26 @@ COMMANDS = {
 }
 
 
+# bpftool's options, which may also stand before a subcommand.
+_LETTERS = frozenset("jpfdnm")
+_SWITCHES = frozenset(("--json", "--pretty", "--bpffs", "--debug", "--nomount", "--mapcompat"))
+
+
+def _is_switch(word: str) -> bool:
+    return word in _SWITCHES or (len(word) > 1 and word[0] == "-" and _LETTERS.issuperset(word[1:]))
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command with these arguments (without its own name); returns the exit code.
 
     :raises TracebeeError: whatever went wrong, for ``entry`` to print.
     """
-    if argv and argv[0] in COMMANDS:
+    first = next((at for at, word in enumerate(argv) if not _is_switch(word)), 0)
+    if argv and argv[first] in COMMANDS:
         import importlib
 
-        code: int = importlib.import_module(f"tracebee.cli.{COMMANDS[argv[0]]}").run(list(argv[1:]))
+        module = importlib.import_module(f"tracebee.cli.{COMMANDS[argv[first]]}")
+        code: int = module.run([*argv[first + 1 :], *argv[:first]])
         return code
     from tracebee.cli.trace import trace
 

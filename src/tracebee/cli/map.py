@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tracebee.kernel.fd import Fd
     from tracebee.kernel.map import Map
-    from tracebee.report.inspect.map import MapTypes
+    from tracebee.report.inspect.elements import MapTypes
 
 USAGE = """\
 usage: tracebee map [show|list] [MAP]
@@ -75,23 +75,40 @@ def _show(words: Words) -> int:
 
 
 def _dump(words: Words) -> int:
-    from tracebee.report.inspect.map import MapTypes, element_record, element_text, elements
+    from tracebee.kernel import choose
     from tracebee.report.inspect.output import json_text
 
-    with choice.one_map(words) as table:
-        words.end()
-        types = MapTypes.of(table)
-        pairs = elements(table)
+    chosen = choose.maps(*words.choice(*choice.MAP))
+    words.end()
+    parts = [_dump_one(words, table, alone=len(chosen) == 1) for table in chosen]
+    if words.json:
+        print(json_text(parts[0] if len(parts) == 1 else parts, pretty=words.pretty))
+    else:
+        print("\n\n".join(parts))
+    return 0
+
+
+def _dump_one(words: Words, table: Map, *, alone: bool) -> Any:
+    """A map's elements, as a record or as text; behind the map's own description unless it is alone."""
+    from tracebee.report.inspect.elements import MapTypes, element_record, element_text, elements
+    from tracebee.report.inspect.map import map_record, map_text
+    from tracebee.report.inspect.output import json_text
+
+    with table:
+        types, pairs = MapTypes.of(table), elements(table)
+        head = {} if alone else map_record(table)
         if words.json:
             records = [element_record(table, types, key, value) for key, value in pairs]
-            print(json_text(records, pretty=words.pretty))
-        elif types.btf is not None:
-            print(json_text([types.formatted(table, key, value) for key, value in pairs], pretty=True))
+            return records if alone else {**head, "elements": records}
+        lines = [] if alone else [map_text(head)]
+        if types.btf is not None:
+            shown = [types.formatted(table, key, value) for key, value in pairs if isinstance(value, bytes)]
+            lines.append(json_text(shown, pretty=True))
         else:
-            for key, value in pairs:
-                print(element_text(table, key, value))
-            print(f"Found {len(pairs)} element{'' if len(pairs) == 1 else 's'}")
-    return 0
+            lines += [element_text(table, key, value) for key, value in pairs]
+            found = sum(isinstance(value, bytes) for _, value in pairs)
+            lines.append(f"Found {found} element{'' if found == 1 else 's'}")
+        return "\n".join(lines)
 
 
 def _lookup(words: Words) -> int:
@@ -152,7 +169,7 @@ def _create(words: Words) -> int:
     from tracebee.kernel.map import Map
     from tracebee.obj.model import MapDef
 
-    path = words.next("a path in a BPF file system")
+    path = choice.pin_path(words)
     numbers = {"key": 0, "value": 0, "entries": 0, "flags": 0}
     kind, name, inner = "", "", None
     try:
@@ -183,7 +200,7 @@ def _create(words: Words) -> int:
 
 def _pin(words: Words) -> int:
     with choice.one_map(words) as table:
-        path = words.next("a path in a BPF file system")
+        path = choice.pin_path(words)
         words.end()
         table.pin(path)
     return choice.done(words)
@@ -234,7 +251,7 @@ def _event_pipe(words: Words) -> int:
 
 
 def _print_element(words: Words, table: Map, types: MapTypes, key: bytes | None, value: bytes) -> None:
-    from tracebee.report.inspect.map import element_record, element_text
+    from tracebee.report.inspect.elements import element_record, element_text
     from tracebee.report.inspect.output import json_text
 
     formatted = types.formatted(table, key, value)
@@ -247,7 +264,7 @@ def _print_element(words: Words, table: Map, types: MapTypes, key: bytes | None,
 
 
 def _types(table: Map) -> MapTypes:
-    from tracebee.report.inspect.map import MapTypes
+    from tracebee.report.inspect.elements import MapTypes
 
     return MapTypes.of(table)
 

@@ -73,7 +73,7 @@ def _link(words: Words) -> int:
 
 
 def _path(words: Words) -> str:
-    path = words.next("a path in a BPF file system")
+    path = choice.pin_path(words)
     words.end()
     return path
 

@@ -120,7 +120,8 @@ def _dump_machine(words: Words, program: Program, flags: set[str]) -> int:
 
     functions = code.machine_code(program)
     if words.json:
-        print(json_text(code.machine_records(functions, opcodes="opcodes" in flags), pretty=words.pretty))
+        records = code.machine_records(functions, opcodes="opcodes" in flags, lines="linum" in flags)
+        print(json_text(records, pretty=words.pretty))
     else:
         print(code.machine_text(functions, opcodes="opcodes" in flags, lines="linum" in flags))
     return 0
@@ -128,7 +129,7 @@ def _dump_machine(words: Words, program: Program, flags: set[str]) -> int:
 
 def _pin(words: Words) -> int:
     with choice.program(words) as program:
-        path = words.next("a path in a BPF file system")
+        path = choice.pin_path(words)
         words.end()
         program.pin(path)
     return choice.done(words)
@@ -255,7 +256,7 @@ def _load_object(words: Words, *, everything: bool) -> int:
 
     path = words.next("an object file")
     # Without a place nothing is kept: the answer is whether this kernel takes the file.
-    place = "" if not words or words.peek() in _LOAD_WORDS else words.next("a path in a BPF file system")
+    place = "" if not words or words.peek() in _LOAD_WORDS else choice.pin_path(words)
     section, pin_maps, attach = "", "", False
     others: list[str] = []
     reuse: dict[str | int, Map] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracebee.errors import UsageError
+from tracebee.errors import TracebeeError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ _SWITCHES = {
     "--debug": "debug",
     "-h": "help",
     "--help": "help",
-    # bpftool's, which make no difference here.
     "-n": "nomount",
     "--nomount": "nomount",
+    # bpftool's, which makes no difference here: old map definitions are always taken.
+    "-m": "mapcompat",
+    "--mapcompat": "mapcompat",
 }
 
 
@@ -30,6 +32,7 @@ class Words:
 
     :ivar json: answer in JSON; ``pretty`` indented.
     :ivar bpffs: say where objects are pinned.
+    :ivar nomount: mount nothing.
     :ivar debug: ask the verifier for its log.
     """
 
@@ -42,6 +45,7 @@ class Words:
         self.pretty = "pretty" in switches
         self.bpffs = "bpffs" in switches
         self.debug = "debug" in switches
+        self.nomount = "nomount" in switches
         self.help = "help" in switches
         self._words = [word for word in words if word not in _SWITCHES]
 
@@ -124,6 +128,8 @@ def _apart(word: str) -> list[str]:
 def dispatch(argv: Sequence[str], commands: Mapping[str, Callable[[Words], int]], usage: str) -> int:
     """Run the command the first word names, or the table's first without words; the exit code.
 
+    With ``-j``, a failure is an object with ``error`` and perhaps ``hint`` on standard output, as in bpftool.
+
     :raises UsageError: there is no such command; with the nearest.
     """
     words = Words(argv, usage)
@@ -131,9 +137,30 @@ def dispatch(argv: Sequence[str], commands: Mapping[str, Callable[[Words], int]]
         print(usage)
         return 0
     name = words.next("a command") if words else next(iter(commands))
-    if name not in commands:
-        from tracebee.suggest import did_you_mean
+    # As bpftool has it, the beginning of a command's name will do.
+    found = name if name in commands else next((full for full in commands if full.startswith(name)), None)
+    try:
+        if found is None:
+            from tracebee.suggest import did_you_mean
 
-        hint = did_you_mean(name, commands, count=1) or words.hint
-        raise UsageError(f"there is no command '{name}'", hint=hint)
-    return commands[name](words)
+            hint = did_you_mean(name, commands, count=1) or words.hint
+            raise UsageError(f"there is no command '{name}'", hint=hint)
+        return commands[found](words)
+    except (TracebeeError, OSError) as error:
+        if not words.json or isinstance(error, BrokenPipeError):
+            raise
+        return _fail(words, error)
+
+
+def _fail(words: Words, error: TracebeeError | OSError) -> int:
+    """Who reads JSON gets errors as JSON too."""
+    from tracebee.report.inspect.output import json_text
+
+    if isinstance(error, OSError):
+        record = {"error": f"{error.filename}: {error.strerror}" if error.filename else str(error)}
+    else:
+        record = {"error": error.message}
+        if error.hint is not None:
+            record["hint"] = error.hint
+    print(json_text(record, pretty=words.pretty))
+    return 1

@@ -7,6 +7,7 @@ from tracebee.kernel.btf import Btf
 from tracebee.kernel.link import Link
 from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
+from tracebee.kernel.program_info import full_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,14 +50,21 @@ def programs(how: str, value: str) -> list[Program]:
         return [Program.pinned(value)]
     found: list[Program] = []
     for program in all_programs():
-        info = program.info()
-        if (info.tag if how == "tag" else info.name) == value[: 16 if how == "tag" else 15]:
+        if _is_named(program, how, value):
             found.append(program)
         else:
             program.close()
     if not found:
         raise SymbolError(f"no program with the {how} '{value}' is loaded", hint="list them: 'tracebee prog'")
     return found
+
+
+def _is_named(program: Program, how: str, value: str) -> bool:
+    info = program.info()
+    if how == "tag":
+        return info.tag == value
+    # As the kernel has it, cut off after 15 bytes, or whole.
+    return info.name == value[:15] and (len(value) <= 15 or full_name(program.fd, info) == value)
 
 
 def maps(how: str, value: str) -> list[Map]:

@@ -9,6 +9,8 @@ from tracebee.kernel.bpf import info_by_fd
 from tracebee.kernel.syscall import address
 from tracebee.typed import NamedTuple
 
+_NAME_BYTES = 15  # BPF_OBJ_NAME_LEN without its NUL
+
 
 class ProgramInfo(NamedTuple):
     """``struct bpf_prog_info`` without its arrays, by the kernel's names."""
@@ -23,6 +25,8 @@ class ProgramInfo(NamedTuple):
     nr_map_ids: int
     name: str
     ifindex: int
+    netns_dev: int
+    netns_ino: int
     gpl_compatible: bool
     btf_id: int
     run_time_ns: int
@@ -65,6 +69,20 @@ def read(fd: int) -> ProgramInfo:
             for name in ProgramInfo._fields
         }
     )
+
+
+def full_name(fd: int, info: ProgramInfo) -> str:
+    """A program's whole name: the kernel keeps 15 bytes of it, its type information all."""
+    if len(info.name) < _NAME_BYTES or not info.btf_id:
+        return info.name
+    functions = read_details(fd).func_info
+    if not functions:
+        return info.name
+    from tracebee.btf.reader import Btf
+    from tracebee.kernel.btf import Btf as KernelBtf
+
+    with KernelBtf.by_id(info.btf_id) as held:
+        return Btf.from_bytes(held.data()).type(functions[0][1]).name
 
 
 def _text(name: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracebee.btf.reader import Btf
 from tracebee.kernel.btf import Btf as KernelBtf
-from tracebee.report.inspect.program import holder_lines
+from tracebee.report.inspect.output import holder_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

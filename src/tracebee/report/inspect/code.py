@@ -6,6 +6,8 @@ the number of the function called, map loads the map's id.
 
 from __future__ import annotations
 
+import re
+
 from tracebee.errors import PrivilegeError
 from tracebee.isa.codec import decode, encode
 from tracebee.isa.disasm import format_insn
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from tracebee.kernel.kallsyms import Kallsyms
     from tracebee.kernel.program import Program
     from tracebee.kernel.program_info import ProgramDetails
+
+
+# A comma between operands, not one within a memory operand's parentheses.
+_COMMA = re.compile(r",\s*(?![^()]*\))")
 
 
 class SourceLine(NamedTuple):
@@ -105,10 +111,13 @@ def translated_records(
 
 
 class MachineFunction(NamedTuple):
-    """One compiled function: address, symbol, machine code, and source lines by offset into it."""
+    """One compiled function: address, symbol, prototype (None without types), machine code, and source lines
+    by offset into it.
+    """
 
     address: int
     name: str
+    proto: str | None
     code: bytes
     sources: dict[int, SourceLine]
 
@@ -133,9 +142,10 @@ def machine_code(program: Program) -> list[MachineFunction]:
     lengths = details.jited_func_lens or (len(details.jited),)
     addresses = details.jited_ksyms or (0,)
     symbols = _symbols()
+    protos = list(_protos(btf, details).values())
     functions: list[MachineFunction] = []
     at = 0
-    for address, length in zip(addresses, lengths, strict=False):
+    for number, (address, length) in enumerate(zip(addresses, lengths, strict=False)):
         found = symbols.resolve(address) if address else None
         name = found[0].name if found else f"bpf_prog_{info.tag}_{info.name}"
         sources = {
@@ -143,7 +153,8 @@ def machine_code(program: Program) -> list[MachineFunction]:
             for place, row in by_address.items()
             if address <= place < address + length and (line := _source(btf, row)) is not None
         }
-        functions.append(MachineFunction(address, name, details.jited[at : at + length], sources))
+        proto = protos[number] if number < len(protos) else None
+        functions.append(MachineFunction(address, name, proto, details.jited[at : at + length], sources))
         at += length
     return functions
 
@@ -162,6 +173,8 @@ def machine_rows(function: MachineFunction) -> list[tuple[int, bytes, str]]:
         "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
     }
     machine = capstone.Cs(*kinds[MACHINE])
+    if MACHINE == "x86_64":
+        machine.syntax = capstone.CS_OPT_SYNTAX_ATT
     return [
         (insn.address - function.address, bytes(insn.bytes), f"{insn.mnemonic} {insn.op_str}".rstrip())
         for insn in machine.disasm(function.code, function.address)
@@ -169,10 +182,12 @@ def machine_rows(function: MachineFunction) -> list[tuple[int, bytes, str]]:
 
 
 def machine_text(functions: list[MachineFunction], *, opcodes: bool = False, lines: bool = False) -> str:
-    """The functions one after the other, each behind its address and symbol."""
+    """The functions one after the other, each behind its prototype and symbol."""
     out: list[str] = []
     for function in functions:
-        out.append(f"{function.address:#x}: {function.name}:")
+        if function.proto is not None:
+            out.append(f"{function.proto}:")
+        out.append(f"{function.name}:")
         for offset, code, text in machine_rows(function):
             source = function.sources.get(offset)
             if source is not None:
@@ -181,14 +196,17 @@ def machine_text(functions: list[MachineFunction], *, opcodes: bool = False, lin
                 )
                 out.append(f"; {source.text.rstrip()}{tail}")
             hexadecimal = " ".join(f"{byte:02x}" for byte in code)
-            out.append(f"{offset:4x}:\t{text or hexadecimal}")
+            operation, _, operands = text.partition(" ")
+            out.append(f"{offset:4x}:\t" + (f"{operation}\t{operands}".rstrip() or hexadecimal))
             if opcodes and text:
                 out.append(f"\t{hexadecimal}")
         out.append("")
     return "\n".join(out).rstrip("\n")
 
 
-def machine_records(functions: list[MachineFunction], *, opcodes: bool = False) -> list[dict[str, Any]]:
+def machine_records(
+    functions: list[MachineFunction], *, opcodes: bool = False, lines: bool = False
+) -> list[dict[str, Any]]:
     """The functions with bpftool's JSON keys: ``name``, and ``insns`` with ``pc`` and ``operation``."""
     out: list[dict[str, Any]] = []
     for function in functions:
@@ -198,13 +216,16 @@ def machine_records(functions: list[MachineFunction], *, opcodes: bool = False) 
             source = function.sources.get(offset)
             if source is not None:
                 row["src"] = source.text
+                if lines:
+                    row.update(file=source.file, line_num=source.line, line_col=source.column)
             operation, _, operands = text.partition(" ")
             row["operation"] = operation
-            row["operands"] = [part.strip() for part in operands.split(",")] if operands else [None]
+            row["operands"] = _COMMA.split(operands) if operands else [None]
             if opcodes or not text:
                 row["opcodes"] = [f"0x{byte:02x}" for byte in code]
             insns.append(row)
-        out.append({"name": function.name, "insns": insns})
+        head = {} if function.proto is None else {"proto": function.proto}
+        out.append({**head, "name": function.name, "insns": insns})
     return out
 
 

@@ -1,9 +1,9 @@
-"""Links: what ``link show`` says of each."""
+"""Links: what ``link show`` says of each; ``link_text`` writes it as text."""
 
 from __future__ import annotations
 
 from tracebee import uapi
-from tracebee.report.inspect.program import holder_lines
+from tracebee.kernel.perf import HARDWARE_EVENTS, SOFTWARE_EVENTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,22 @@ _EVENT_NAMES = {
     uapi.BPF_PERF_EVENT_TRACEPOINT: "tracepoint",
     uapi.BPF_PERF_EVENT_EVENT: "event",
 }
+# enum perf_type_id; enum perf_hw_id and perf_sw_ids by kernel.perf's tables, turned round.
+_PERF_TYPES = ("hardware", "software", "tracepoint", "hw-cache", "raw", "breakpoint")
+_HW_CACHE = 3
+_EVENTS = {
+    (number, config): name
+    for number, table in ((0, HARDWARE_EVENTS), (1, SOFTWARE_EVENTS))
+    for name, config in table.items()
+}
+# enum perf_hw_cache_id, perf_hw_cache_op_id and perf_hw_cache_op_result_id.
+_CACHES = (
+    ("L1-dcache", "L1-icache", "LLC", "dTLB", "iTLB", "branch", "node"),
+    ("load", "store", "prefetch"),
+    ("refs", "misses"),
+)
+# enum bpf_cgroup_iter_order.
+_ORDERS = ("order_unspec", "self_only", "descendants_pre", "descendants_post", "ancestors_up")
 # Bit 0 of a kprobe_multi's or uprobe_multi's flags: on return, not on entry.
 _RETURN = 1
 
@@ -52,7 +68,7 @@ def link_record(
         record = _after(
             record, "prog_id", {"prog_type": _PROG_TYPE_NAMES.get(program_type, str(program_type))}
         )
-    if pins:
+    if pins is not None:
         record["pinned"] = list(pins)
     if holders:
         record["pids"] = [holder._asdict() for holder in holders]
@@ -64,6 +80,28 @@ def _plain(record: dict[str, Any], info: LinkInfo) -> None:
         record[name] = _ATTACH_NAMES.get(value, value) if name == "attach_type" else value
 
 
+def _device(record: dict[str, Any], info: LinkInfo) -> None:
+    record["devname"] = device_name(info.fields["ifindex"])
+    _plain(record, info)
+
+
+def device_name(ifindex: int) -> str:
+    """A network device's name by its number, where it is one of this network namespace."""
+    if not ifindex:
+        return "(detached)"
+    import socket
+
+    try:
+        return socket.if_indextoname(ifindex)
+    except OSError:
+        return "(unknown)"
+
+
+def _netfilter(record: dict[str, Any], info: LinkInfo) -> None:
+    fields = info.fields
+    record.update(pf=fields["pf"], hook=fields["hooknum"], prio=fields["priority"], flags=fields["flags"])
+
+
 def _raw_tracepoint(record: dict[str, Any], info: LinkInfo) -> None:
     record["tp_name"] = info.fields["tp_name"]
     if info.fields["cookie"]:
@@ -72,8 +110,7 @@ def _raw_tracepoint(record: dict[str, Any], info: LinkInfo) -> None:
 
 def _tracing(record: dict[str, Any], info: LinkInfo) -> None:
     record["attach_type"] = _ATTACH_NAMES.get(info.fields["attach_type"], info.fields["attach_type"])
-    if info.fields["target_obj_id"]:
-        record.update(target_obj_id=info.fields["target_obj_id"], target_btf_id=info.fields["target_btf_id"])
+    record.update(target_obj_id=info.fields["target_obj_id"], target_btf_id=info.fields["target_btf_id"])
     if info.fields["cookie"]:
         record["cookie"] = info.fields["cookie"]
 
@@ -82,12 +119,14 @@ def _iterator(record: dict[str, Any], info: LinkInfo) -> None:
     record["target_name"] = name = info.fields["target_name"]
     if name in ("bpf_map_elem", "bpf_sk_storage_map"):
         record["map_id"] = info.fields["map_map_id"]
-    if name == "task":
+    if name in ("task", "task_file", "task_vma"):
         record.update(
             {key: info.fields[f"task_{key}"] for key in ("tid", "pid") if info.fields[f"task_{key}"]}
         )
     if name == "cgroup":
-        record.update(cgroup_id=info.fields["cgroup_cgroup_id"], order=info.fields["cgroup_order"])
+        order = info.fields["cgroup_order"]
+        record["cgroup_id"] = info.fields["cgroup_cgroup_id"]
+        record["order"] = _ORDERS[order] if order < len(_ORDERS) else "unknown"
 
 
 def _kprobe_multi(record: dict[str, Any], info: LinkInfo) -> None:
@@ -144,12 +183,29 @@ def _perf_event(record: dict[str, Any], info: LinkInfo) -> None:
     elif kind == uapi.BPF_PERF_EVENT_TRACEPOINT:
         record.update(tracepoint=fields["tp_name"], cookie=fields["cookie"])
     elif kind == uapi.BPF_PERF_EVENT_EVENT:
-        record.update(event_type=fields["type"], event_config=fields["config"])
+        number, config = fields["type"], fields["config"]
+        record["event_type"] = _PERF_TYPES[number] if number < len(_PERF_TYPES) else number
+        record["event_config"] = _event_name(number, config)
         record["cookie"] = fields["cookie"]
     record["event"] = _EVENT_NAMES.get(kind, "unknown")
 
 
+def _event_name(number: int, config: int) -> str | int:
+    """A perf event's name, or its configuration's number where it has none."""
+    if number == _HW_CACHE:
+        parts = (config & 0xFF, config >> 8 & 0xFF, config >> 16)
+        return "-".join(
+            names[part] if part < len(names) else str(part)
+            for names, part in zip(_CACHES, parts, strict=True)
+        )
+    return _EVENTS.get((number, config), config)
+
+
 _DETAILS = {
+    uapi.BPF_LINK_TYPE_XDP: _device,
+    uapi.BPF_LINK_TYPE_TCX: _device,
+    uapi.BPF_LINK_TYPE_NETKIT: _device,
+    uapi.BPF_LINK_TYPE_NETFILTER: _netfilter,
     uapi.BPF_LINK_TYPE_RAW_TRACEPOINT: _raw_tracepoint,
     uapi.BPF_LINK_TYPE_TRACING: _tracing,
     uapi.BPF_LINK_TYPE_ITER: _iterator,
@@ -157,28 +213,6 @@ _DETAILS = {
     uapi.BPF_LINK_TYPE_UPROBE_MULTI: _uprobe_multi,
     uapi.BPF_LINK_TYPE_PERF_EVENT: _perf_event,
 }
-
-
-def link_text(record: dict[str, Any]) -> str:
-    """A record's lines, the first without and the others with a tab before them."""
-    head = f"{record['id']}: {record['type']}  prog {record['prog_id']}  "
-    details = [
-        f"{name} {value}"
-        for name, value in record.items()
-        if name not in ("id", "type", "prog_id", "pids", "pinned", "funcs")
-    ]
-    lines = [head] + (["  ".join(details)] if details else [])
-    lines.extend(
-        "  ".join(
-            f"{key} {value:#x}" if key in ("addr", "offset") else f"{key} {value}"
-            for key, value in function.items()
-            if value is not None
-        )
-        for function in record.get("funcs", ())
-    )
-    lines.extend(f"pinned {path}" for path in record.get("pinned", ()))
-    lines.extend(holder_lines(record))
-    return "\n\t".join(lines)
 
 
 def _after(record: dict[str, Any], key: str, more: dict[str, Any]) -> dict[str, Any]:

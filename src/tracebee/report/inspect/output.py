@@ -1,4 +1,4 @@
-"""Records written as JSON: on one line, or indented for reading."""
+"""Records as JSON, on one line or indented for reading, and what several kinds of them have in common."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def hex_text(data: bytes) -> str:
         halves = (data[at : at + 8], data[at + 8 : at + 16])
         lines.append("  ".join(" ".join(f"{byte:02x}" for byte in half) for half in halves if half))
     return "\n".join(lines)
+
+
+def holder_lines(record: dict[str, Any]) -> list[str]:
+    """The line that names the processes of a record, when it has any."""
+    if "pids" not in record:
+        return []
+    return ["pids " + ",".join(f"{holder['comm']}({holder['pid']})" for holder in record["pids"])]

@@ -30,14 +30,15 @@ def perf_record(user: PerfUser) -> dict[str, Any]:
         record["addr"] = attached.probe_addr
     else:
         record[text] = attached.name
-    if text in ("func", "filename"):
+    if text in ("func", "filename") and "addr" not in record:
         record["offset"] = attached.probe_offset
     return record
 
 
 def perf_text(record: dict[str, Any]) -> str:
     """A record's line."""
-    where = next(record[key] for key in ("tracepoint", "func", "filename", "addr", "name") if key in record)
+    what = next(key for key in ("tracepoint", "func", "filename", "addr", "name") if key in record)
+    where = str(record[what]) if what == "tracepoint" else f"{what} {record[what]}"
     line = (
         f"pid {record['pid']}  fd {record['fd']}: prog_id {record['prog_id']}  {record['fd_type']}  {where}"
     )
