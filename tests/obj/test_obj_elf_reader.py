@@ -11,6 +11,7 @@ from tracebee import uapi
 from tracebee.btf import Btf
 from tracebee.errors import DecodeError
 from tracebee.isa.insn import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
+from tracebee.obj.btf_fixup import kernel_btf
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.image import build_image
 from tracebee.obj.model import Object, RelocKind
@@ -90,7 +91,10 @@ def test_globals_and_functions(compiled: Callable[[str], str]) -> None:
 
 
 def test_hidden_functions_become_static_in_btf(compiled: Callable[[str], str]) -> None:
-    btf = Btf.from_bytes(read_object(compiled("globals")).btf)
+    obj = read_object(compiled("globals"))
+    as_compiled = Btf.from_bytes(obj.btf)
+    assert as_compiled.type(as_compiled.find("internal")).linkage == 1
+    btf = Btf.from_bytes(kernel_btf(obj))
     assert {name: btf.type(btf.find(name)).linkage for name in ("helper", "exported", "internal")} == {
         "helper": 0,
         "exported": 1,

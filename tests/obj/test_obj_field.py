@@ -15,6 +15,7 @@ from tracebee.elf.constants import EM_BPF
 from tracebee.engine.kernel.loader import load_object
 from tracebee.errors import TracebeeError
 from tracebee.obj.elf_reader import read_object
+from tracebee.obj.elf_writer import write_object
 from tracebee.obj.linker import link_objects
 
 CACHE = Path(__file__).parents[2] / ".cache" / "field"
@@ -52,6 +53,7 @@ def embedded(program: bytes) -> list[bytes]:
 
 
 def bpftool_loads(path: Path, mount: Path) -> bool:
+    mount.mkdir(exist_ok=True)
     load = f"mount -t bpf bpf {mount} && bpftool prog loadall {path} {mount}/x"
     # A mount namespace of its own: what is pinned there is gone with it.
     done = subprocess.run(["unshare", "-m", "sh", "-c", load], capture_output=True, check=False)
@@ -70,10 +72,24 @@ def tracebee_loads(path: Path) -> bool:
 def test_the_same_objects_load(tmp_path: Path) -> None:
     paths = objects()
     assert len(paths) > 40
-    theirs = {path.name: bpftool_loads(path, tmp_path) for path in paths}
+    theirs = {path.name: bpftool_loads(path, tmp_path / "mount") for path in paths}
     ours = {path.name: tracebee_loads(path) for path in paths}
     assert ours == theirs
     assert sum(ours.values()) > 20
+
+
+@pytest.mark.needs("bpf", "bpftool", "apt")
+def test_written_again_they_load_as_before(tmp_path: Path) -> None:
+    for path in objects():
+        obj = read_object(str(path))
+        written = tmp_path / path.name
+        written.write_bytes(write_object(obj))
+        again = read_object(str(written))
+        assert again.programs == obj.programs
+        assert again.maps == obj.maps
+        assert bpftool_loads(written, tmp_path / "mount") == bpftool_loads(path, tmp_path / "mount"), (
+            path.name
+        )
 
 
 @pytest.mark.needs("bpf", "apt")

@@ -20,6 +20,7 @@ from tracebee.elf.constants import (
 from tracebee.errors import DecodeError
 from tracebee.isa import insn as i
 from tracebee.isa.codec import decode
+from tracebee.obj.map_section import unused_name
 from tracebee.obj.model import CoreReloc, Function, LineInfo, Reloc, RelocKind
 from tracebee.typed import NamedTuple
 
@@ -83,10 +84,11 @@ class CodeReader:
             self._starts.setdefault(place.section.number, []).append(place)
 
     def _find_places(self) -> Iterator[Place]:
-        """Functions by section and address; names that occur twice get their section's behind them."""
-        seen: set[str] = set()
+        """Functions by section and address; static names that occur twice get a number behind them."""
+        functions = [s for s in self.layout.symbols if s.type == STT_FUNC and s.section != SHN_UNDEF]
+        taken = {s.name for s in functions if s.binding != STB_LOCAL}
         for section in self.layout.code_sections:
-            own = [s for s in self.layout.symbols if s.section == section.number and s.type == STT_FUNC]
+            own = [s for s in functions if s.section == section.number]
             for symbol in sorted(own, key=lambda s: s.addr):
                 if not symbol.size or symbol.size % 8 or symbol.addr % 8:
                     raise DecodeError(
@@ -94,8 +96,7 @@ class CodeReader:
                     )
                 if symbol.addr + symbol.size > section.size:
                     raise DecodeError(f"function {symbol.name} runs over the end of {section.name}")
-                key = symbol.name if symbol.name not in seen else f"{symbol.name}@{section.name}"
-                seen.add(key)
+                key = symbol.name if symbol.binding != STB_LOCAL else unused_name(symbol.name, taken)
                 yield Place(key, section, symbol.addr, symbol.addr + symbol.size, symbol)
 
     def at(self, section: int, offset: int) -> Place | None:
@@ -123,6 +124,10 @@ class CodeReader:
                 relocs.append(self._reloc(place, index, insns[index], reloc))
                 done.add(index)
         relocs += self._local_calls(place, insns, at_offset, done)
+        # What a relocation fills in says nothing now: how the file counted it does not matter.
+        for found in relocs:
+            insn = insns[found.at]
+            insns[found.at] = insn._replace(imm=0 if insn.is_wide else -1)
         info = self.infos.get(place.section.name)
         lines: tuple[LineInfo, ...] = ()
         type_id = 0

@@ -37,6 +37,8 @@ DATA_PREFIXES = (".rodata", ".data", ".bss")
 STRUCT_OPS_SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
 METADATA_SECTION = ".tracebee"  # what a script prints: lang.script, as JSON
 MAPS, LEGACY_MAPS, KCONFIG, KSYMS = ".maps", "maps", ".kconfig", ".ksyms"
+LICENSE, VERSION = "license", "version"
+ONCE = frozenset({LICENSE, VERSION})  # every object has them for itself, and one is enough
 
 
 class ElfReloc(NamedTuple):
@@ -98,7 +100,10 @@ class ElfLayout:
         form = f"{self.elf.order}{'QQ' if self.elf.is_64 else 'II'}"
         shift, mask = (32, 0xFFFFFFFF) if self.elf.is_64 else (8, 0xFF)
         found = []
-        for offset, info in struct.iter_unpack(form, self.elf.contents(section)):
+        data = self.elf.contents(section)
+        if len(data) % struct.calcsize(form):
+            raise DecodeError(f"{self.elf.path}: {section.name} is not made of whole relocations")
+        for offset, info in struct.iter_unpack(form, data):
             if info >> shift >= len(self.symbols):
                 raise DecodeError(f"{self.elf.path}: {section.name} refers to symbol {info >> shift}")
             found.append(ElfReloc(offset, info & mask, self.symbols[info >> shift]))

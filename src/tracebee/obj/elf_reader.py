@@ -9,7 +9,7 @@ from tracebee.btf.reader import Btf
 from tracebee.elf.constants import SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_OBJECT, STV_HIDDEN, STV_INTERNAL
 from tracebee.elf.file import ElfFile
 from tracebee.errors import DecodeError
-from tracebee.obj.btf_fixup import BtfFixup
+from tracebee.obj.btf_fixup import placed_btf
 from tracebee.obj.code_section import TEXT, CodeReader, Place
 from tracebee.obj.elf_layout import (
     KCONFIG,
@@ -19,6 +19,7 @@ from tracebee.obj.elf_layout import (
     datasec_variables,
 )
 from tracebee.obj.externs import read_externs
+from tracebee.obj.file_sections import read_sections
 from tracebee.obj.map_section import PlacedMap, read_maps
 from tracebee.obj.model import ARENA_DATA, Export, MapDef, Object, ProgramDef, StructOps, Variable
 from tracebee.obj.sections import section_kind
@@ -66,11 +67,8 @@ class _Reader:
     def read(self) -> Object:
         layout = self.layout
         programs, functions = [], []
-        hidden = []
         for place in self.code.places:
             function = self.code.read(place)
-            if place.is_hidden:
-                hidden.append(place.symbol.name)
             if place.section.name == TEXT:
                 functions.append(function)
             elif place.symbol.binding == STB_LOCAL:
@@ -88,13 +86,15 @@ class _Reader:
             maps=(*(self._with_values(m) for m in self.maps), *self._data_maps(), *self._struct_ops_maps()),
             programs=tuple(programs),
             functions=tuple(functions),
-            btf=b"" if self.btf is None else BtfFixup(self.btf, layout).apply(self.externs, hidden),
+            btf=b"" if self.btf is None else placed_btf(self.btf, layout),
             version=0 if version is None else struct.unpack_from("<I", layout.contents(version))[0],
             metadata=b"" if metadata is None else layout.contents(metadata),
             variables=tuple(self._variables()),
             externs=tuple(self.externs),
-            struct_ops=tuple(self._struct_ops()),
+            struct_ops=tuple(ops for ops, _ in self._struct_ops()),
             exports=tuple(self._exports()),
+            sections=tuple(read_sections(layout)),
+            order="little" if layout.elf.order == "<" else "big",
         )
 
     def _exports(self) -> list[Export]:
@@ -192,7 +192,9 @@ class _Reader:
                 if symbol.section == section.number and symbol.type == STT_OBJECT:
                     var = types.get((symbol.name, symbol.addr)) or types.get(symbol.name, 0)
                     type_id = self.btf.type(var).type_id if var and self.btf is not None else 0
-                    found.append(Variable(symbol.name, section.name, symbol.addr, symbol.size, type_id))
+                    static = symbol.binding == STB_LOCAL
+                    place = (symbol.name, section.name, symbol.addr, symbol.size)
+                    found.append(Variable(*place, type_id, static))
         return found
 
     # struct_ops.
@@ -200,7 +202,8 @@ class _Reader:
     def _struct_ops_sections(self) -> list[Section]:
         return [s for s in self.layout.elf.sections if s.name in STRUCT_OPS_SECTIONS]
 
-    def _struct_ops(self) -> list[StructOps]:
+    def _struct_ops(self) -> list[tuple[StructOps, int]]:
+        """Each with the BTF_KIND_VAR it is."""
         found = []
         for section in self._struct_ops_sections():
             if self.btf is None:
@@ -218,14 +221,15 @@ class _Reader:
                     for r in self.layout.relocs(section)
                     if offset <= r.offset < offset + size
                 )
-                link = section.name.endswith(".link")
                 type_name = self.btf.type(type_id).name
-                found.append(StructOps(name, type_name, type_id, data[offset : offset + size], members, link))
+                content = data[offset : offset + size]
+                found.append((StructOps(name, type_name, type_id, content, members, section.name), var))
         return found
 
     def _struct_ops_maps(self) -> list[MapDef]:
         """Their sizes are those of the kernel's own struct, known only where it is loaded."""
+        kind = uapi.BPF_MAP_TYPE_STRUCT_OPS
         return [
-            MapDef(s.map, uapi.BPF_MAP_TYPE_STRUCT_OPS, 4, 0, 1, uapi.BPF_F_LINK if s.link else 0)
-            for s in self._struct_ops()
+            MapDef(s.map, kind, 4, 0, 1, uapi.BPF_F_LINK if s.link else 0, type_id=var)
+            for s, var in self._struct_ops()
         ]

@@ -10,7 +10,7 @@ from tracebee.btf.kinds import (
     BTF_KIND_VAR,
     BTF_VAR_GLOBAL_EXTERN,
 )
-from tracebee.elf.constants import SHN_UNDEF, STB_WEAK
+from tracebee.elf.constants import SHN_UNDEF, STB_WEAK, STV_HIDDEN, STV_INTERNAL
 from tracebee.errors import DecodeError, UnsupportedError
 from tracebee.obj.elf_layout import KCONFIG, KSYMS, MAPS
 from tracebee.obj.map_section import map_definition
@@ -59,6 +59,8 @@ def read_externs(layout: ElfLayout, btf: Btf | None) -> list[Extern]:
     for name, symbol in undefined.items():
         if name not in found:
             found[name] = _of_another_object(btf, name, weak=symbol.binding == STB_WEAK)
+        if symbol.visibility in (STV_HIDDEN, STV_INTERNAL):
+            found[name] = found[name]._replace(hidden=True)
     return list(found.values())
 
 

@@ -1,8 +1,8 @@
 """The types of linked objects: one BTF of all, equal types once, and what became of every id.
 
-Data sections of one name become one, their variables shifted as the data is. Declarations of what another
-object defines go, and whoever refers to them refers to the definition. The rules are those of
-``bpftool gen object``.
+Data sections of one name become one, their variables shifted as the data is. Of the variables and functions
+of one name that are not static one stays, and whoever refers to the others refers to it. The rules are
+those of ``bpftool gen object``.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ from tracebee.btf import Btf, kinds
 from tracebee.btf.builder import Builder
 from tracebee.btf.concat import concatenate
 from tracebee.btf.dedup import deduplicate
-from tracebee.btf.references import references, with_references
-from tracebee.obj.elf_layout import KCONFIG, KSYMS
+from tracebee.btf.references import with_references
+from tracebee.obj.elf_layout import ONCE
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tracebee.obj.model import Extern
+    from tracebee.btf.types import Type
 
-# Sections that every object has for itself, and of which one is enough.
-_ONCE = frozenset({"license", "version"})
-_EXTERN_LINKAGE = {
+EXTERN_LINKAGE = {
     kinds.BTF_KIND_FUNC: kinds.BTF_FUNC_EXTERN,
     kinds.BTF_KIND_VAR: kinds.BTF_VAR_GLOBAL_EXTERN,
 }
@@ -59,49 +57,34 @@ def merge_types(parts: Sequence[bytes]) -> Merged:
 
 
 def write_types(
-    merged: Merged,
-    shifts: Sequence[Mapping[str, int]],
-    dropped: Sequence[frozenset[str]],
-    settings: Mapping[str, Extern],
-    hidden: frozenset[str],
-    strings: Iterable[str],
+    merged: Merged, shifts: Sequence[Mapping[str, int]], counts: Mapping[str, int], strings: Iterable[str]
 ) -> tuple[bytes, dict[int, int]]:
     """The final blob.
 
     :param shifts: for each object, how far each of its data sections was moved, by name.
-    :param dropped: for each object, the variables and maps that another object's replace.
-    :param settings: where the kconfig values are now, by name.
-    :param hidden: functions that are for linking only: from here on they are static.
+    :param counts: by name, the variable or function that stays of those that are not static.
     :param strings: what line information refers to.
     :returns: it, and what became of the ids of ``merged``.
     """
-    btf = merged.btf
-    sections, replaced = _join_sections(merged, shifts, dropped, settings)
-    records = dict(btf.types())
-    defined: dict[tuple[int, str], int] = {}
-    for type_id, record in records.items():
-        if record.kind in _EXTERN_LINKAGE and record.linkage != _EXTERN_LINKAGE[record.kind]:
-            defined.setdefault((record.kind, record.name), type_id)
-    for type_id, record in records.items():
-        if record.kind in _EXTERN_LINKAGE and record.linkage == _EXTERN_LINKAGE[record.kind]:
-            definition = defined.get((record.kind, record.name))
-            if definition is not None:
-                replaced[type_id] = definition
+    records = dict(merged.btf.types())
+    replaced = {
+        type_id: counts[record.name]
+        for type_id, record in records.items()
+        if record.kind in EXTERN_LINKAGE and record.linkage and counts.get(record.name, type_id) != type_id
+    }
+    sections = _join_sections(merged, shifts, replaced)
     kept = [i for i, r in records.items() if i not in replaced and r.kind != kinds.BTF_KIND_DATASEC]
     new = {0: 0} | {old: number for number, old in enumerate(kept, 1)}
-    for old, definition in replaced.items():
-        new[old] = new[definition]
-    builder = Builder(btf.order)
+    for old, other in replaced.items():
+        new[old] = new[other]
+    builder = Builder(merged.btf.order)
     for type_id in kept:
-        record = with_references(records[type_id], new.__getitem__)
-        if record.kind == kinds.BTF_KIND_FUNC and record.name in hidden:
-            record = record._replace(linkage=kinds.BTF_FUNC_STATIC)
-        builder.add(record)
+        builder.add(with_references(records[type_id], new.__getitem__))
     for name, (size, rows) in sections.items():
-        # A section of nothing but declarations has no size, and the kernel takes none without.
-        section_id = size and builder.datasec(
-            name, size, [(new[var], at, length) for var, at, length in rows]
-        )
+        # A section of which only declarations were left, and these are answered, is none any more.
+        section_id = 0
+        if size or rows:
+            section_id = builder.datasec(name, size, [(new[var], at, length) for var, at, length in rows])
         for type_id, record in records.items():
             if record.kind == kinds.BTF_KIND_DATASEC and record.name == name:
                 new[type_id] = section_id
@@ -114,67 +97,87 @@ _Rows = list[tuple[int, int, int]]
 
 
 def _join_sections(
-    merged: Merged,
-    shifts: Sequence[Mapping[str, int]],
-    dropped: Sequence[frozenset[str]],
-    settings: Mapping[str, Extern],
-) -> tuple[dict[str, tuple[int, _Rows]], dict[int, int]]:
-    """(size, rows) of each section, and variables that an equal one of an earlier object stands for."""
+    merged: Merged, shifts: Sequence[Mapping[str, int]], replaced: dict[int, int]
+) -> dict[str, tuple[int, _Rows]]:
+    """(size, rows) of each section; grows ``replaced`` by variables of sections of which one is enough."""
     btf = merged.btf
     joined: dict[str, tuple[int, _Rows]] = {}
-    replaced: dict[int, int] = {}
-    named: dict[tuple[str, str], int] = {}
-    for ids, moved, gone in zip(merged.ids, shifts, dropped, strict=True):
+    for ids, moved in zip(merged.ids, shifts, strict=True):
         for section_id in sorted(set(ids.values())):
             section = btf.type(section_id)
             name = section.name
-            if section.kind != kinds.BTF_KIND_DATASEC or (name in _ONCE and name in joined):
+            if section.kind != kinds.BTF_KIND_DATASEC:
+                continue
+            if name in ONCE and name in joined:
+                first = joined[name][1]
+                replaced.update((v.type_id, row[0]) for v, row in zip(section.variables, first, strict=False))
                 continue
             size, rows = joined.setdefault(name, (0, []))
             # Sections without contents of their own (maps) follow one another.
             shift = moved.get(name, (size + 7) // 8 * 8)
+            known = {row[0] for row in rows}
             for variable, offset, length in section.variables:
                 record = btf.type(variable)
-                if name in (KCONFIG, KSYMS):
-                    first = named.setdefault((name, record.name), variable)
-                    if first != variable:
-                        replaced[variable] = first
-                        continue
-                    setting = settings.get(record.name) if name == KCONFIG else None
-                    at = setting.offset if setting is not None else 4 * len(rows)
-                elif record.linkage == kinds.BTF_VAR_GLOBAL_EXTERN or record.name in gone:
+                if variable in replaced or variable in known:
                     continue
-                else:
-                    at = shift + offset
-                rows.append((variable, at, length))
-            own = (
-                [at + length for _, at, length in rows]
-                if name in (KCONFIG, KSYMS)
-                else [shift + section.size]
-            )
-            joined[name] = max([size, *own]), rows
-    return joined, replaced
+                is_extern = record.linkage == EXTERN_LINKAGE.get(record.kind)
+                rows.append((variable, 0 if is_extern else shift + offset, length))
+            joined[name] = (shift + section.size if section.size else size), rows
+    return joined
 
 
-def agree(btf: Btf, one: int, other: int, depth: int = 32) -> bool:
-    """Whether a declaration and a definition are of the same type, as far as a linker can ask: structs by
-    name, what is only declared agrees with what is defined, arrays without a length with any.
+def mismatch(btf: Btf, one: int, other: int) -> str:
+    """How two types differ, in words; empty when a linker takes them for the same.
+
+    Qualifiers, typedefs, names of parameters, lengths of arrays and signs of integers do not matter; behind
+    a pointer a struct is known by its name alone.
     """
+    return _mismatch(btf, one, other, exact=True, depth=32)
+
+
+def _mismatch(btf: Btf, one: int, other: int, *, exact: bool, depth: int) -> str:
     one, other = btf.resolve(one), btf.resolve(other)
     if one == other or depth == 0:
-        return True
+        return ""
     mine, theirs = btf.type(one), btf.type(other)
-    structs = {*kinds.COMPOSITES, kinds.BTF_KIND_FWD}
-    if mine.kind in structs and theirs.kind in structs:
-        return mine.name == theirs.name
-    if mine.kind != theirs.kind:
-        return False
-    if mine.kind in kinds.ENUMS:
-        return mine.name == theirs.name
-    if mine.kind == kinds.BTF_KIND_INT:
-        return (mine.size, mine.encoding) == (theirs.size, theirs.encoding)
-    if mine.kind == kinds.BTF_KIND_ARRAY:
-        lengths_agree = mine.nelems == theirs.nelems or not mine.nelems or not theirs.nelems
-        return lengths_agree and agree(btf, mine.type_id, theirs.type_id, depth - 1)
-    pairs = zip(references(mine), references(theirs), strict=False)
-    return len(references(mine)) == len(references(theirs)) and all(agree(btf, *p, depth - 1) for p in pairs)
+    if not exact and kinds.BTF_KIND_FWD in (mine.kind, theirs.kind) and mine.kind != theirs.kind:
+        # A declared struct is any struct of its name.
+        same = mine.name == theirs.name and _word(mine) == _word(theirs)
+        return "" if same else _differ(btf, one, other)
+    if mine.kind != theirs.kind or (mine.kind in _NAMED and mine.name != theirs.name):
+        return _differ(btf, one, other)
+    if mine.kind in _SIZED:
+        return "" if mine.size == theirs.size else _differ(btf, one, other)
+    if mine.kind == kinds.BTF_KIND_PTR:
+        return _mismatch(btf, mine.type_id, theirs.type_id, exact=False, depth=depth - 1)
+    if mine.kind in kinds.COMPOSITES:
+        if not exact:
+            return ""
+        places = [[(m.name, m.bit_offset, m.bit_size) for m in t.members] for t in (mine, theirs)]
+        if places[0] != places[1]:
+            return f"members of {btf.name_of(one)} differ"
+        pairs = [(m.type_id, o.type_id) for m, o in zip(mine.members, theirs.members, strict=True)]
+    elif mine.kind == kinds.BTF_KIND_FUNC_PROTO:
+        if len(mine.params) != len(theirs.params):
+            return f"{len(mine.params)} parameters, and {len(theirs.params)}"
+        pairs = [(m.type_id, o.type_id) for m, o in zip(mine.params, theirs.params, strict=True)]
+        pairs.append((mine.type_id, theirs.type_id))
+    else:
+        pairs = [(mine.type_id, theirs.type_id)]
+    found = (_mismatch(btf, a, b, exact=exact, depth=depth - 1) for a, b in pairs)
+    return next(filter(None, found), "")
+
+
+_NAMED = frozenset({*kinds.COMPOSITES, *kinds.ENUMS, kinds.BTF_KIND_FWD, *EXTERN_LINKAGE})
+_SIZED = frozenset({kinds.BTF_KIND_INT, kinds.BTF_KIND_FLOAT, *kinds.ENUMS})
+
+
+def _word(record: Type) -> str:
+    if record.kind == kinds.BTF_KIND_FWD:
+        return "union" if record.flag else "struct"
+    return {kinds.BTF_KIND_STRUCT: "struct", kinds.BTF_KIND_UNION: "union"}.get(record.kind, "")
+
+
+def _differ(btf: Btf, one: int, other: int) -> str:
+    names = [btf.name_of(i) if i else "void" for i in (one, other)]
+    return " and ".join(names) if names[0] != names[1] else f"{names[0]} has two sizes"

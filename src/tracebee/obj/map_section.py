@@ -15,6 +15,7 @@ from tracebee.btf.kinds import (
     BTF_KIND_DATASEC,
     BTF_KIND_FUNC_PROTO,
     BTF_KIND_PTR,
+    BTF_VAR_GLOBAL_ALLOCATED,
     BTF_VAR_GLOBAL_EXTERN,
 )
 from tracebee.errors import DecodeError
@@ -57,16 +58,18 @@ def _btf_maps(layout: ElfLayout, btf: Btf | None) -> list[PlacedMap]:
         raise DecodeError(".maps needs BTF to be understood", hint="compile the object with -g")
     places = layout.places(section)
     found = []
-    taken: set[str] = set()
-    for datasec in btf.find_all(MAPS, BTF_KIND_DATASEC):
-        for variable in btf.type(datasec).variables:
-            var = btf.type(variable.type_id)
-            if var.linkage == BTF_VAR_GLOBAL_EXTERN:
-                continue
-            offset = places.get(var.name, (variable.offset, 0))[0]
-            definition, values = map_definition(btf, unused_name(var.name, taken), var.type_id)
-            at = offset + values if values >= 0 else -1
-            found.append(PlacedMap(definition, section.number, offset, at))
+    rows = [v for datasec in btf.find_all(MAPS, BTF_KIND_DATASEC) for v in btf.type(datasec).variables]
+    # A global name is that of one map; static ones, which a linker may have put in twice, make way.
+    taken = {var.name for v in rows if (var := btf.type(v.type_id)).linkage == BTF_VAR_GLOBAL_ALLOCATED}
+    for variable in rows:
+        var = btf.type(variable.type_id)
+        if var.linkage == BTF_VAR_GLOBAL_EXTERN:
+            continue
+        offset = places.get(var.name, (variable.offset, 0))[0]
+        name = var.name if var.linkage == BTF_VAR_GLOBAL_ALLOCATED else unused_name(var.name, taken)
+        definition, values = map_definition(btf, name, var.type_id)
+        at = offset + values if values >= 0 else -1
+        found.append(PlacedMap(definition._replace(type_id=variable.type_id), section.number, offset, at))
     return found
 
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 from tracebee.isa.insn import Insn
 from tracebee.typed import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tracebee.isa.codec import ByteOrder
+
 ARENA_DATA = ".addr_space.1"  # the section of variables that lie in the object's arena
 
 
@@ -17,8 +21,9 @@ class MapDef(NamedTuple):
 
     Sizes are in bytes. ``max_entries`` 0 means the engine's choice (ring buffers, per-CPU counts).
     ``contents`` is the initial value of element 0 of a data-section array (``.rodata`` and so on), ``align``
-    the alignment that the section asks for. The section ARENA_DATA is no map of its own, but the beginning of
-    the object's one arena.
+    the alignment that the section asks for. ``type_id`` is the BTF_KIND_VAR of the object's BTF that defines
+    the map, 0 for one that is defined otherwise. The section ARENA_DATA is no map of its own, but the
+    beginning of the object's one arena.
     """
 
     name: str
@@ -37,6 +42,7 @@ class MapDef(NamedTuple):
     contents: bytes | None = None
     frozen: bool = False  # read-only for programs and frozen after loading (.rodata)
     align: int = 8
+    type_id: int = 0
 
 
 class RelocKind:
@@ -131,13 +137,18 @@ class ProgramDef(NamedTuple):
 
 
 class Variable(NamedTuple):
-    """A global variable: ``size`` bytes at ``offset`` of the data section ``map``."""
+    """A variable: ``size`` bytes at ``offset`` of the data section ``map``.
+
+    :param type_id: its type (that of the BTF_KIND_VAR) in the object's BTF.
+    :param is_static: no other object can refer to it, and others may have one of the same name.
+    """
 
     name: str
     map: str
     offset: int
     size: int
-    type_id: int  # BTF_KIND_VAR's type in the object's BTF
+    type_id: int
+    is_static: bool = False
 
 
 class Extern(NamedTuple):
@@ -150,6 +161,7 @@ class Extern(NamedTuple):
         kallsyms instead of the kernel's BTF.
     :param weak: it may be missing: it is then 0, and a call to it is poisoned.
     :param map: for a map of another object, what the definition there has to say.
+    :param hidden: the definition becomes one that is for linking only.
     """
 
     name: str
@@ -159,6 +171,7 @@ class Extern(NamedTuple):
     offset: int = 0
     size: int = 0
     map: MapDef | None = None
+    hidden: bool = False
 
 
 class Export(NamedTuple):
@@ -181,7 +194,7 @@ class StructOps(NamedTuple):
     :param type_id: the struct in the object's BTF.
     :param data: its bytes as compiled.
     :param members: (offset in bytes, program name) for each function pointer that is set.
-    :param link: whether it is attached by a link (``.struct_ops.link``).
+    :param section: ``.struct_ops`` or ``.struct_ops.link``, with a ``?`` before it when it is optional.
     """
 
     map: str
@@ -189,11 +202,38 @@ class StructOps(NamedTuple):
     type_id: int
     data: bytes
     members: tuple[tuple[int, str], ...]
-    link: bool
+    section: str
+
+    @property
+    def link(self) -> bool:
+        """Whether it is attached by a link."""
+        return self.section.endswith(".link")
+
+
+class SectionDef(NamedTuple):
+    """A section of the file that an object was read from, as its ELF header describes it.
+
+    :param contents: its bytes when the rest of the object does not have them: the license, definitions of
+        legacy maps, what no loader reads. None for code, ``.maps``, data and struct_ops.
+    :param variables: what lies in a section with contents here.
+    """
+
+    name: str
+    type: int
+    flags: int
+    align: int
+    entry_size: int = 0
+    contents: bytes | None = None
+    variables: tuple[Variable, ...] = ()
 
 
 class Object(NamedTuple):
-    """Everything of one loadable object. Orders are as the source has them."""
+    """Everything of one loadable object. Orders are as the source has them.
+
+    ``btf`` is as compiled, with every variable placed in its section: what loading it takes besides is
+    ``btf_fixup.kernel_btf``'s. ``sections`` is empty for an object that was not read from a file.
+    ``order`` is the byte order that it was compiled for.
+    """
 
     name: str
     license: str
@@ -207,3 +247,5 @@ class Object(NamedTuple):
     externs: tuple[Extern, ...] = ()
     struct_ops: tuple[StructOps, ...] = ()
     exports: tuple[Export, ...] = ()
+    sections: tuple[SectionDef, ...] = ()
+    order: ByteOrder = "little"

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def find_variable(obj: Object, name: str) -> Variable:
-    """A global variable by its C name.
+    """A variable by its C name, a static one if no global one has it.
 
     :raises SymbolError: the object has none of that name.
     """
-    for variable in obj.variables:
+    for variable in sorted(obj.variables, key=lambda v: v.is_static):
         if variable.name == name:
             return variable
     raise SymbolError(f"{obj.name} has no global variable '{name}'", sorted(v.name for v in obj.variables))

@@ -197,7 +197,7 @@ class _Loader:
             from tracebee.engine.kernel.object_types import load_types
 
             try:
-                loaded.btf, self._lacking = load_types(obj.btf)
+                loaded.btf, self._lacking = load_types(_types(obj))
             except VerifierError:
                 # It can do without, as libbpf has it; not for structs that it makes of its own.
                 if obj.struct_ops:
@@ -444,6 +444,15 @@ def _explained(error: VerifierError, prepared: _Prepared) -> VerifierError:
         error.log,
         hint="guard it with bpf_core_field_exists(), bpf_core_type_exists() or bpf_ksym_exists()",
     )
+
+
+def _types(obj: Object) -> bytes:
+    """The object's BTF as the kernel takes it."""
+    if not obj.externs and not obj.exports:
+        return obj.btf  # a script's
+    from tracebee.obj.btf_fixup import kernel_btf
+
+    return kernel_btf(obj)
 
 
 def _strings(btf: bytes) -> bytes:

@@ -1,0 +1,98 @@
+"""Objects that clang has built, written again: the same to read, and the same for libbpf to load."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tracebee.btf import Btf, raw
+from tracebee.obj.elf_reader import read_object
+from tracebee.obj.elf_writer import write_object
+from tracebee.obj.model import Object
+
+PROGRAMS = sorted(p.name.split(".")[0] for p in (Path(__file__).parent / "programs").glob("*.bpf.c"))
+
+
+def assert_same(one: Object, other: Object) -> None:
+    """Equal in everything, BTF compared type by type (its strings may stand in another order)."""
+    for field in one._fields:
+        mine, theirs = getattr(one, field), getattr(other, field)
+        if field == "btf":
+            mine, theirs = (list(raw.format_raw(Btf.from_bytes(b))) if b else [] for b in (mine, theirs))
+        elif field in ("exports", "variables"):
+            mine, theirs = sorted(map(repr, mine)), sorted(map(repr, theirs))
+        assert mine == theirs, field
+
+
+@pytest.mark.needs("clang")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_reading_what_was_written_gives_the_object(compiled: Callable[[str], str], name: str) -> None:
+    obj = read_object(compiled(name))
+    assert_same(obj, read_object(compiled(name), write_object(obj)))
+
+
+@pytest.mark.needs("clang")
+def test_the_other_byte_order_and_no_types(tmp_path: Path) -> None:
+    source = Path(__file__).parent / "programs" / "legacy.bpf.c"
+    for target, options in (("bpfeb", ["-g"]), ("bpfeb", []), ("bpfel", [])):
+        path = tmp_path / f"{target}{len(options)}.bpf.o"
+        include = ["-I/usr/include/x86_64-linux-gnu", "-I/usr/include/aarch64-linux-gnu"]
+        command = ["clang", "-O2", *options, "-target", target, *include, "-c", source, "-o", path]
+        subprocess.run(command, check=True)
+        obj = read_object(str(path))
+        assert [m.name for m in obj.maps] == ["counts", "other"]
+        assert_same(obj, read_object(str(path), write_object(obj)))
+
+
+@pytest.mark.needs("clang", "gcc")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_readelf_has_nothing_to_say(compiled: Callable[[str], str], tmp_path: Path, name: str) -> None:
+    path = tmp_path / "written.o"
+    path.write_bytes(write_object(read_object(compiled(name))))
+    done = subprocess.run(["readelf", "-a", path], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "Warning" not in done.stdout
+
+
+def loaded_by_bpftool(path: Path | str, mount: Path) -> list[str]:
+    """Every program of a file as the kernel has it after ``bpftool prog loadall``; empty when refused."""
+    mount.mkdir(exist_ok=True)
+    steps = (
+        f"mount -t bpf bpf {mount}",
+        f"bpftool prog loadall {path} {mount}/x",
+        f"for p in {mount}/x/*; do echo; bpftool prog show pinned $p -j; echo; "
+        "bpftool prog dump xlated pinned $p linum; done",
+    )
+    # A mount namespace of its own: what is pinned there is gone with it.
+    command = ["unshare", "-m", "sh", "-c", " && ".join(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = []
+    for line in done.stdout.splitlines() if done.returncode == 0 else ():
+        if line.startswith("{"):
+            info = json.loads(line)
+            lines.append(f"{info['name']} {info['type']} {len(info.get('map_ids', ()))}")
+        else:
+            lines.append(re.sub(r"\[id:\d+\]|bpf_prog_[0-9a-f]{16}_", "", line))
+    return lines
+
+
+@pytest.mark.needs("bpf", "clang", "bpftool")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_libbpf_loads_the_same(compiled: Callable[[str], str], tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.bpf.o"
+    path.write_bytes(write_object(read_object(compiled(name))))
+    assert loaded_by_bpftool(path, tmp_path / "mount") == loaded_by_bpftool(
+        compiled(name), tmp_path / "mount"
+    )
+
+
+@pytest.mark.needs("bpf", "clang", "bpftool")
+def test_libbpf_loads_enough_of_them(compiled: Callable[[str], str], tmp_path: Path) -> None:
+    """The test above compares something: these load on every kernel that tests run on."""
+    for name in ("core", "externs", "maps", "typed"):
+        assert loaded_by_bpftool(compiled(name), tmp_path / "mount")
