@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,3 +107,15 @@ def test_variables_in_an_arena_need_one_that_is_large_enough(compiled: Callable[
     small = tuple(m._replace(max_entries=1) if m.name == "pages" else m for m in obj.maps)
     with pytest.raises(UnsupportedError, match="'pages' has 4096 bytes, too few for the 4808"):
         load_object(obj._replace(maps=small))
+
+
+@pytest.mark.parametrize("name", ["unnamed", "no_programs", "globals"])
+def test_objects_for_machines_of_the_other_byte_order(name: str, tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "obj" / "programs" / f"{name}.bpf.c"
+    target = tmp_path / f"{name}.o"
+    other = "bpfeb" if sys.byteorder == "little" else "bpfel"
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    command = ["clang", "-O2", "-g", "-target", other, include, "-c", str(source), "-o", str(target)]
+    subprocess.run(command, check=True)
+    with pytest.raises(UnsupportedError, match=r"-endian, this machine is not\n  hint: compile it with"):
+        load_object(read_object(str(target)))

@@ -156,3 +156,17 @@ def test_perf_buffer_counts_what_was_lost() -> None:
         wanted = struct.pack("=50Q", *range(400, 7, -8))[:396]
         assert [data[:396] for _, data in first] == [wanted] * (sent + again)
         assert {cpu for cpu, _ in first} == {cpus.online()[0]}
+
+
+@pytest.mark.parametrize("kind", [uapi.BPF_MAP_TYPE_RINGBUF, uapi.BPF_MAP_TYPE_USER_RINGBUF])
+@pytest.mark.parametrize(
+    ("pages", "size"), [(0, 1), (0, 1000), (1, 0), (1, 1), (3, 0), (4, 0), (1000, 7)], ids=str
+)
+def test_sizes_are_rounded_up_to_what_the_kernel_takes(kind: int, pages: int, size: int) -> None:
+    """Objects say 1000 or 256 * 1024, whatever a page is."""
+    asked = pages * mmap.PAGESIZE + size
+    with Map.create(MapDef("ring", kind, 0, 0, asked)) as made:
+        given = made.info().max_entries
+    assert given >= asked
+    assert given // mmap.PAGESIZE & given // mmap.PAGESIZE - 1 == 0 == given % mmap.PAGESIZE
+    assert given == mmap.PAGESIZE or given < 2 * asked

@@ -55,6 +55,14 @@ def _ring_size() -> int:
     return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 22)
 
 
+def _whole_pages(size: int) -> int:
+    """The next power of two pages; 0 and what no 32 bits can hold stay what they are."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    rounded = max(page, 1 << (size - 1).bit_length()) if size else 0
+    return rounded if rounded < 1 << 32 else size
+
+
+_RINGS = frozenset((uapi.BPF_MAP_TYPE_RINGBUF, uapi.BPF_MAP_TYPE_USER_RINGBUF))
 _DEFAULT_ENTRIES: dict[int, Callable[[], int]] = {
     uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY: cpus.possible_count,
     uapi.BPF_MAP_TYPE_RINGBUF: _ring_size,
@@ -113,7 +121,8 @@ class Map(Fd):
         """Create a map (``BPF_MAP_CREATE``).
 
         ``max_entries`` 0 becomes the number of possible CPUs for a perf event array, and for a ring
-        buffer 256 KiB to 4 MiB by the machine's memory; ``contents`` and ``values`` are the caller's.
+        buffer 256 KiB to 4 MiB by the machine's memory. Other sizes of ring buffers are rounded up to those
+        that the kernel takes. ``contents`` and ``values`` are the caller's.
 
         :param btf: the object's types, needed when the definition has type ids.
         :param inner: a template for the elements of a map of maps.
@@ -122,6 +131,8 @@ class Map(Fd):
         entries = definition.max_entries
         if not entries and definition.type in _DEFAULT_ENTRIES:
             entries = _DEFAULT_ENTRIES[definition.type]()
+        if definition.type in _RINGS:
+            entries = _whole_pages(entries)
         flags = definition.flags
         values: dict[str, int | bytes] = {
             "map_type": definition.type,

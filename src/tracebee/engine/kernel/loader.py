@@ -7,6 +7,7 @@ instructions here, from the object's symbolic relocations.
 from __future__ import annotations
 
 import struct
+import sys
 
 from tracebee import uapi
 from tracebee.errors import SymbolError, UnsupportedError, VerifierError
@@ -184,6 +185,11 @@ class _Loader:
     def run(self, wanted: Callable[[ProgramDef], bool] | None) -> None:
         """Everything in libbpf's order, so that of several reasons to refuse an object it is the same."""
         obj, loaded = self.obj, self.loaded
+        if obj.order != sys.byteorder:
+            raise UnsupportedError(
+                f"{obj.name} is {obj.order}-endian, this machine is not",
+                hint=f"compile it with -target bpf{'el' if sys.byteorder == 'little' else 'eb'}",
+            )
         chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload)]
         _check_types(chosen)
         if obj.externs:
