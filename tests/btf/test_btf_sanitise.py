@@ -14,12 +14,13 @@ from tracebee.btf.builder import Builder
 from tracebee.btf.sanitise import FEATURES, sample, without
 from tracebee.btf.types import Type
 from tracebee.engine.kernel.loader import load_object
-from tracebee.engine.kernel.object_types import lacking_features, load_types
+from tracebee.engine.kernel.object_types import lacking_features, load_reduced
 from tracebee.errors import KernelError
 from tracebee.kernel import btf as kernel_btf
 from tracebee.kernel.attr import BTF_LOAD
 from tracebee.kernel.btf import Btf as KernelBtf
 from tracebee.obj.elf_reader import read_object
+from tracebee.obj.model import Object
 
 NAMES = [feature.name for feature in FEATURES]
 
@@ -156,32 +157,40 @@ def older_kernel(monkeypatch: pytest.MonkeyPatch, lacking: set[str]) -> list[set
     return asked
 
 
+def object_of(data: bytes) -> Object:
+    return Object("only_types", "GPL", (), (), btf=data)
+
+
 @pytest.mark.needs("bpf")
 def test_what_a_kernel_takes_is_loaded_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = older_kernel(monkeypatch, set())
-    loaded, lacking = load_types(every_feature())
-    with loaded:
-        assert loaded.data() == every_feature()
-    assert (lacking, len(asked)) == (frozenset(), 1)
+    with load_object(object_of(every_feature())) as loaded:
+        assert loaded.btf is not None
+        assert loaded.btf.data() == every_feature()
+    assert len(asked) == 1
 
 
 @pytest.mark.needs("bpf")
 def test_what_it_refuses_is_loaded_without_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     older_kernel(monkeypatch, {"float", "enum64"})
     assert lacking_features() == {"float", "enum64"}
-    loaded, lacking = load_types(every_feature())
-    with loaded:
-        assert uses(loaded.data()) == set(NAMES) - {"float", "enum64"}
-    assert lacking == {"float", "enum64"}
+    with load_object(object_of(every_feature())) as loaded:
+        assert loaded.btf is not None
+        assert uses(loaded.btf.data()) == set(NAMES) - {"float", "enum64"}
 
 
 @pytest.mark.needs("bpf")
-def test_types_that_are_wrong_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lacking", [set(), {"float"}])
+def test_types_that_are_wrong(monkeypatch: pytest.MonkeyPatch, lacking: set[str]) -> None:
     b = Builder()
     b.struct("too_small", 1, [("a", b.integer("int", 4), 0)])
-    older_kernel(monkeypatch, {"float"})
+    older_kernel(monkeypatch, lacking)
+    with load_object(object_of(b.to_bytes())) as loaded:
+        assert loaded.btf is None
+    with pytest.raises(KernelError, match="Member exceeds struct_size") as caught:
+        KernelBtf.load(b.to_bytes())
     with pytest.raises(KernelError, match="Member exceeds struct_size"):
-        load_types(b.to_bytes())
+        load_reduced(b.to_bytes(), caught.value)
 
 
 @pytest.mark.needs("bpf", "clang")

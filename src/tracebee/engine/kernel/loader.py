@@ -10,7 +10,7 @@ import struct
 import sys
 
 from tracebee import uapi
-from tracebee.errors import SymbolError, UnsupportedError, VerifierError
+from tracebee.errors import KernelError, SymbolError, UnsupportedError, VerifierError
 from tracebee.isa.codec import encode
 from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 from tracebee.kernel.map import Map
@@ -200,14 +200,16 @@ class _Loader:
             check_targets(obj)
         prepared = [self._prepare(program) for program in chosen]
         if obj.btf:
-            from tracebee.engine.kernel.object_types import load_types
+            from tracebee.kernel.btf import Btf
 
+            data = _types(obj)
             try:
-                loaded.btf, self._lacking = load_types(_types(obj))
-            except VerifierError:
-                # It can do without, as libbpf has it; not for structs that it makes of its own.
-                if obj.struct_ops:
-                    raise
+                loaded.btf = Btf.load(data)
+            except KernelError as refusal:
+                from tracebee.engine.kernel.object_types import load_reduced
+
+                # It can do without types, as libbpf has it; not for structs that it makes of its own.
+                loaded.btf, self._lacking = load_reduced(data, refusal, needed=bool(obj.struct_ops))
         struct_ops = {s.map: s for s in obj.struct_ops}
         in_arena = [m for m in obj.maps if m.name == ARENA_DATA]
         for section in in_arena:

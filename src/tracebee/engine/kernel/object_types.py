@@ -8,23 +8,27 @@ from tracebee.errors import KernelError
 from tracebee.kernel.btf import Btf
 
 
-def load_types(data: bytes) -> tuple[Btf, frozenset[str]]:
-    """Load types; where the kernel refuses them, in the words that it has.
+def load_reduced(
+    data: bytes, refusal: KernelError, *, needed: bool = True
+) -> tuple[Btf | None, frozenset[str]]:
+    """Load types that the kernel has refused as they are, in the words that it has.
 
-    :returns: what the kernel holds, and what it lacks, by the names of ``btf.sanitise.FEATURES``.
-    :raises KernelError: refused for another reason; VerifierError where the kernel says which.
+    :param needed: whether the object can do nothing without types.
+    :returns: what the kernel holds, None when it takes none of it; and what it lacks, by the names of
+        ``btf.sanitise.FEATURES``.
+    :raises KernelError: ``refusal``, when it was for another reason and the types are needed.
     """
-    try:
-        return Btf.load(data), frozenset()
-    except KernelError as error:
-        if error.errno != EINVAL:
-            raise
-        from tracebee.btf.sanitise import without
+    from tracebee.btf.sanitise import without
 
-        lacking = lacking_features()
+    lacking = lacking_features() if refusal.errno == EINVAL else frozenset()
+    try:
         if not lacking:
-            raise
+            raise refusal
         return Btf.load(without(data, lacking)), lacking
+    except KernelError:
+        if needed:
+            raise
+        return None, lacking
 
 
 def lacking_features() -> frozenset[str]:
