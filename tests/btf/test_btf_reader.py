@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tracebee.btf import Btf, kinds
 from tracebee.btf.builder import Builder
 from tracebee.btf.index import STEP, Index
+from tracebee.btf.opening import module_names
 from tracebee.errors import DecodeError, SymbolError
 
 SOURCE = """
@@ -299,10 +300,23 @@ def test_a_modules_file_brings_its_own_base(tmp_path: Path) -> None:
     file.write_bytes(_elf({".BTF": split.to_bytes(), ".BTF.base": base.to_bytes()}))
     btf = Btf.from_file(str(file))
     assert btf.name_of(btf.member_path(btf.find("mine"), "held").type_id) == "struct outer"
+    kernel = Builder()
+    kernel.integer("int", 4)
+    there = kernel.struct("outer", 16, [])
+    moved = Btf.from_file(str(file), kernel.build())
+    assert moved.member_path(moved.find("mine"), "held").type_id == there
     (tmp_path / "bare.ko").write_bytes(_elf({".BTF": split.to_bytes()}))
     with pytest.raises(DecodeError) as caught:
         Btf.from_file(str(tmp_path / "bare.ko"))
-    assert caught.value.hint == "a module's types are split from vmlinux's and need them as base"
+    assert caught.value.hint == "a module's types continue vmlinux's and need them as base: -B FILE"
+
+
+@pytest.mark.needs("module_btf")
+def test_what_sys_has_of_a_module_has_the_kernel_as_base() -> None:
+    name = module_names()[0]
+    found = Btf.from_file(f"/sys/kernel/btf/{name}")
+    assert found.base is Btf.vmlinux()
+    assert list(found.types()) == list(Btf.module(name).types())
 
 
 def test_files_without_btf(tmp_path: Path) -> None:

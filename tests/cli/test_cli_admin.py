@@ -18,6 +18,7 @@ import pytest
 
 from tracebee import uapi
 from tracebee.btf import Btf
+from tracebee.btf.builder import Builder
 from tracebee.cli.main import guarded
 from tracebee.elf.file import ElfFile
 from tracebee.elf.symbols import find_symbol
@@ -412,6 +413,21 @@ def test_btf(loaded: LoadedObject, ask: Ask, compiled: Callable[[str], str]) -> 
     )
     assert ask("btf", "dump", "file", compiled("admin")) == bpftool("btf", "dump", "file", compiled("admin"))
     assert json.loads(ask("btf", "dump", "id", number, "-j")) == bpftool_json("btf", "dump", "id", number)
+
+
+def test_btf_of_a_file_on_top_of_another(ask: Ask, fail: Ask, tmp_path: Path) -> None:
+    base, split = tmp_path / "base.btf", tmp_path / "split.btf"
+    types = Builder()
+    number = types.integer("int", 4, signed=True)
+    base.write_bytes(types.to_bytes())
+    more = Builder(base=types.build())
+    more.struct("pair", 8, [("a", number, 0), ("b", number, 32)])
+    split.write_bytes(more.to_bytes())
+    words = ("btf", "dump", "file", split)
+    assert ask(*words, "-B", base) == bpftool(*words, "-B", base)
+    assert ask("btf", "--base-btf", base, "dump", "file", split).startswith("[2] STRUCT 'pair' size=8 vlen=2")
+    assert "need them as base: -B FILE" in fail(*words)
+    assert "expected a value after -B" in fail(*words, "-B")
 
 
 def test_run(loaded: LoadedObject, ask: Ask, tmp_path: Path) -> None:

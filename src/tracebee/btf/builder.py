@@ -64,7 +64,7 @@ class Builder:
     def keep_strings(self, section: bytes) -> None:
         """Start with another blob's string section: offsets into it stay what they are."""
         self._strings = bytearray(section)
-        at = 0
+        at = self._first_string
         for text in section[:-1].split(b"\0"):
             self._offsets.setdefault(text.decode("utf-8", "surrogateescape"), at)
             at += len(text) + 1

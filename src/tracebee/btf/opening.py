@@ -99,12 +99,17 @@ def open_module(name: str) -> Btf:
 def open_file(path: str, base: Btf | None = None) -> Btf:
     """BTF from a raw file or from an ELF file's ``.BTF`` section.
 
-    A kernel module's file may bring the part of vmlinux's types that its own are split from, in
-    ``.BTF.base``; that is then their base, unless one is given.
+    A kernel module's file may bring, in ``.BTF.base``, what its types need of vmlinux's. That is then
+    their base, unless one is given: then they are relocated onto it. What /sys has of a module has the
+    running kernel as base.
+
+    :raises DecodeError: it is neither, or does not fit ``base``.
     """
     with open(path, "rb") as file:
         start = file.read(4)
         if start != b"\x7fELF":
+            if base is None and os.path.dirname(path) == SYSFS and os.path.basename(path) != "vmlinux":
+                base = open_vmlinux()
             return Btf(start + file.read(), base, path)
     from tracebee.elf.file import ElfFile
 
@@ -114,6 +119,12 @@ def open_file(path: str, base: Btf | None = None) -> Btf:
             hint = "compile it with -g for the bpf target, or add BTF with pahole -J"
             raise DecodeError(f"{path}: has no .BTF section", hint=hint)
         distilled = elf.section(".BTF.base")
-        if base is None and distilled is not None:
-            base = Btf(elf.contents(distilled), name=f"{path} (.BTF.base)")
-        return Btf(elf.contents(section), base, path)
+        if distilled is None:
+            return Btf(elf.contents(section), base, path)
+        own = Btf(elf.contents(distilled), name=f"{path} (.BTF.base)")
+        found = Btf(elf.contents(section), own, path)
+    if base is None:
+        return found
+    from tracebee.btf.relocate import relocate
+
+    return relocate(found, base)

@@ -91,7 +91,7 @@ class Btf:
         if self.base is not None and self.base.order != self.order:
             raise DecodeError(f"{self.name}: byte order differs from its base BTF")
         if (str_len and data[self.str_end - 1]) or (not self.base and (not str_len or data[self.str_start])):
-            hint = None if self.base else "a module's types are split from vmlinux's and need them as base"
+            hint = None if self.base else "a module's types continue vmlinux's and need them as base: -B FILE"
             message = f"{self.name}: BTF string section does not start and end with a NUL"
             raise DecodeError(message, hint=hint)
         self.first_string: int = self.base.end_string if self.base else 0

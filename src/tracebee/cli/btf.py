@@ -19,7 +19,7 @@ usage: tracebee btf [show|list] [id NUMBER]         BTF objects, and what uses t
                                                     what the objects need of a kernel's types, for
                                                     kernels without types of their own
   SOURCE := { id NUMBER | prog PROG | map MAP [key|value|kv|all] | file PATH | vmlinux | module NAME }
-  options: -j JSON, -p indented JSON"""
+  options: -j JSON, -p indented JSON, -B FILE the kernel's types that those of a module's file continue"""
 
 
 def run(argv: list[str]) -> int:
@@ -108,7 +108,8 @@ def _source(words: Words) -> tuple[Btf, Sequence[int] | None]:
     if kind == "id":
         return btf_of(words.number("a BTF object's id")), None
     if kind == "file":
-        return opening.open_file(words.next("a file's path")), None
+        base = opening.open_file(words.base) if words.base else None
+        return opening.open_file(words.next("a file's path"), base), None
     if kind == "vmlinux":
         return opening.open_vmlinux(), None
     if kind == "module":

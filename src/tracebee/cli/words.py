@@ -26,6 +26,9 @@ _SWITCHES = {
     "--mapcompat": "mapcompat",
 }
 
+# Options that a word follows.
+_VALUES = ("-B", "--base-btf")
+
 
 class Words:
     """The words of a command line, taken one after the other; options may stand anywhere.
@@ -34,12 +37,15 @@ class Words:
     :ivar bpffs: say where objects are pinned.
     :ivar nomount: mount nothing.
     :ivar debug: ask the verifier for its log.
+    :ivar base: a file with the types that split ones continue; empty when none is named.
     """
 
     def __init__(self, argv: Sequence[str], usage: str) -> None:
         # The usage's third word is the command's name.
         self.hint = f"see 'tracebee {usage.split()[2]} help'"
         words = [part for word in argv for part in _apart(word)]
+        values = {name: self._value(words, name) for name in _VALUES}
+        self.base = values["-B"] or values["--base-btf"]
         switches = {_SWITCHES[word] for word in words if word in _SWITCHES}
         self.json = bool(switches & {"json", "pretty"})
         self.pretty = "pretty" in switches
@@ -48,6 +54,16 @@ class Words:
         self.nomount = "nomount" in switches
         self.help = "help" in switches
         self._words = [word for word in words if word not in _SWITCHES]
+
+    def _value(self, words: list[str], option: str) -> str:
+        """Take an option and its value out of ``words``; empty when it is not there."""
+        if option not in words:
+            return ""
+        at = words.index(option)
+        if at + 1 == len(words):
+            raise UsageError(f"expected a value after {option}", hint=self.hint)
+        del words[at]
+        return words.pop(at)
 
     def __bool__(self) -> bool:
         return bool(self._words)
