@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from tracebee.btf.core import Resolver, kernel_modules
+from tracebee.btf.core_kinds import BPF_CORE_FIELD_EXISTS
 from tracebee.btf.core_patch import patch
 from tracebee.btf.reader import Btf
 from tracebee.errors import DecodeError
+from tracebee.obj.model import CoreReloc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.isa.insn import Insn
-    from tracebee.obj.model import CoreReloc, Object, Reloc
+    from tracebee.obj.model import Object, Reloc
 
 
 class Core:
@@ -26,7 +28,6 @@ class Core:
         else:
             self._resolver = Resolver(local, target)
         self._object = obj
-        self.missing: list[str] = []  # what instructions were poisoned for, in order
 
     def patch(self, insn: Insn, reloc: Reloc) -> tuple[Insn, ...]:
         """What to put in place of an instruction: as many slots as it has.
@@ -36,12 +37,18 @@ class Core:
         """
         if reloc.core is None:
             raise DecodeError(f"{self._object.name}: a CO-RE relocation that says nothing")
-        value = self._resolver.resolve(reloc.core)
-        if value.poison:
-            self.missing.append(self._name(reloc.core))
-        return patch(insn, value)
+        return patch(insn, self._resolver.resolve(reloc.core))
 
-    def _name(self, core: CoreReloc) -> str:
+    def lacks(self, core: CoreReloc) -> bool:
+        """Whether the kernel has nothing of what a relocation asks for."""
+        return self._resolver.resolve(core).poison
+
+    def has_name(self, core: CoreReloc) -> bool:
+        """Whether the kernel has a member of the name that a field's relocation means, of any type."""
+        root, _, path = self.describe(core).partition(".")
+        return bool(self._resolver.resolve(CoreReloc(BPF_CORE_FIELD_EXISTS, root, path)).value)
+
+    def describe(self, core: CoreReloc) -> str:
         """What a relocation asks for, as C has it: ``struct task_struct.state``."""
         if core.access:
             return f"{core.type_name}.{core.access}"

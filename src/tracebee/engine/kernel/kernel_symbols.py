@@ -70,10 +70,7 @@ class _Place(NamedTuple):
 
 
 class KernelSymbols:
-    """Resolves an object's references to the kernel; owns the descriptors of modules' BTF meanwhile.
-
-    ``missing`` names the weak functions that calls were poisoned for.
-    """
+    """Resolves an object's references to the kernel; owns the descriptors of modules' BTF meanwhile."""
 
     def __init__(self, obj: Object) -> None:
         self._object = obj
@@ -81,7 +78,6 @@ class KernelSymbols:
         self._places: dict[str, _Place | None] = {}
         self._btf: dict[int, KernelBtf] = {}
         self._own: Btf | None = None
-        self.missing: list[str] = []
 
     def close(self) -> None:
         """Close the modules' BTF: what was loaded holds its own references."""
@@ -118,7 +114,6 @@ class KernelSymbols:
         """
         place = self._place(reloc.symbol, "kfunc", weak=reloc.weak)
         if place is None:
-            self.missing.append(reloc.symbol)
             return Insn(BPF_JMP | BPF_CALL, imm=POISON_CALL)
         index = 0
         if place.object_id:

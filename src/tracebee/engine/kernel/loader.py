@@ -130,14 +130,13 @@ def load_object(
 
 
 class _Prepared(NamedTuple):
-    """A program on its way: its instructions, what is still to be filled in, and what was poisoned in it."""
+    """A program on its way: its instructions, and what is still to be filled in."""
 
     program: ProgramDef
     image: Image
     insns: list[tuple[Insn, ...]]
     relocs: list[Reloc]
     kernel_fds: list[int]
-    missing: list[str]
 
 
 class _Loader:
@@ -323,7 +322,6 @@ class _Loader:
         """A program with all in place that needs no map: CO-RE values, kernel functions and variables."""
         image = build_image(self.obj, program)
         kernel_fds: list[int] = []
-        missing: list[str] = []
         # Poison for a wide load is two instructions: each stands in a tuple of its slots until all are done.
         insns: list[tuple[Insn, ...]] = [(insn,) for insn in image.insns]
         left = []
@@ -332,11 +330,7 @@ class _Loader:
                 left.append(reloc)
             else:
                 insns[reloc.at] = self._relocate(insns[reloc.at][0], reloc, kernel_fds)
-        for source in (self._core, self._symbols):
-            if source is not None:
-                missing += source.missing
-                source.missing.clear()
-        return _Prepared(program, image, insns, left, kernel_fds, missing)
+        return _Prepared(program, image, insns, left, kernel_fds)
 
     def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> tuple[Insn, ...]:
         if reloc.kind == RelocKind.CORE:
@@ -379,7 +373,9 @@ class _Loader:
                 kern_version=self.obj.version,
             )
         except VerifierError as error:
-            raise _explained(error, prepared) from error
+            from tracebee.engine.kernel.poison import explain_poison  # only on the way to an error
+
+            raise explain_poison(error, program.name, prepared.image, lambda: self.core) from error
 
     def _attach_target(self, program: ProgramDef) -> tuple[int, int]:
         """(BTF id, descriptor of its module's BTF or of the program to replace)."""
@@ -436,22 +432,6 @@ def _check_types(programs: list[ProgramDef]) -> None:
                 f"section '{program.section}' of program '{program.name}' says no program type",
                 hint="give it a name that libbpf knows, such as kprobe/... or tracepoint/...",
             )
-
-
-def _explained(error: VerifierError, prepared: _Prepared) -> VerifierError:
-    """A refusal of a poisoned instruction, said in terms of what the kernel lacks."""
-    from tracebee.engine.kernel.kernel_symbols import POISON_CALL
-
-    if not prepared.missing or f"unknown#{POISON_CALL}" not in error.log:
-        return error
-    missing = ", ".join(dict.fromkeys(prepared.missing))
-    return VerifierError(
-        error.call,
-        error.errno,
-        f"program '{prepared.program.name}' needs what this kernel does not have: {missing}",
-        error.log,
-        hint="guard it with bpf_core_field_exists(), bpf_core_type_exists() or bpf_ksym_exists()",
-    )
 
 
 def _types(obj: Object) -> bytes:

@@ -112,14 +112,11 @@ def explain(error: VerifierError, image: Image) -> VerifierError:
     """The same error with a message that a person can use; ``log`` stays the whole text."""
     complaint = _complaint(error.log)
     meaning = next((m for m in MEANINGS if m.pattern.search(complaint)), None)
-    slot = _last_slot(error.log)
-    line = _line_at(image, slot)
+    line = line_at(image, last_slot(error.log))
     parts = []
     cause = meaning.cause if meaning else "the kernel's verifier refused the program"
     if line is not None:
-        place = Span(line.line, line.column, line.line, _end(line))
-        source = Source(line.file, "\n" * (line.line - 1) + line.text)
-        parts.append(f"{line.file}:{line.line}:{line.column}: error: {cause}\n{source.excerpt(place)}")
+        parts.append(at_line(line, cause))
     else:
         parts.append(f"{image.functions[0][1].name}: {cause}")
     parts.append(f"  verifier: {complaint}")
@@ -149,7 +146,15 @@ def _complaint(log: str) -> str:
     return last.strip()
 
 
-def _last_slot(log: str) -> int | None:
+def at_line(line: LineInfo, message: str) -> str:
+    """``file:line:column: error: message``, with the line and a caret."""
+    place = Span(line.line, line.column, line.line, _end(line))
+    source = Source(line.file, "\n" * (line.line - 1) + line.text)
+    return f"{line.file}:{line.line}:{line.column}: error: {message}\n{source.excerpt(place)}"
+
+
+def last_slot(log: str) -> int | None:
+    """The instruction that a log ends with."""
     for line in reversed(log.splitlines()):
         match = _INSN.match(line)
         if match:
@@ -157,7 +162,8 @@ def _last_slot(log: str) -> int | None:
     return None
 
 
-def _line_at(image: Image, slot: int | None) -> LineInfo | None:
+def line_at(image: Image, slot: int | None) -> LineInfo | None:
+    """The source line that the instruction of a slot comes from."""
     if slot is None:
         return None
     found = None
