@@ -478,6 +478,14 @@ def test_load_as_a_question(compiled: Callable[[str], str], ask: Ask) -> None:
     assert json.loads(ask("prog", "load", compiled("admin"), "-j")) == ["watch", "length"]
     mine = [r for r in json.loads(ask("prog", "-j")) if r["id"] not in before and r.get("name") == "watch"]
     assert mine == []
+    assert ask("prog", "loadall", compiled("no_programs")) == ""
+    assert json.loads(ask("prog", "loadall", compiled("no_programs"), "-j")) == []
+
+
+def test_files_that_load_no_program(compiled: Callable[[str], str], fail: Ask) -> None:
+    assert "no_programs.bpf.o has no programs\n" in fail("prog", "load", compiled("no_programs"))
+    text = fail("prog", "loadall", compiled("optional"))
+    assert "no program of it is loaded by itself: all their sections start with '?'" in text
 
 
 def test_attach_to_a_socket_map(compiled: Callable[[str], str], ask: Ask, bpffs: str) -> None:

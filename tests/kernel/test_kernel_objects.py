@@ -16,7 +16,7 @@ from tracebee.btf import kinds
 from tracebee.errors import KernelError, SymbolError, VerifierError
 from tracebee.isa.asm import assemble
 from tracebee.isa.codec import encode
-from tracebee.kernel import attr, cpus, mounts, program
+from tracebee.kernel import attr, cpus, mounts, program, ringbuf
 from tracebee.kernel.bpf import try_bpf
 from tracebee.kernel.btf import Btf
 from tracebee.kernel.fd import Fd
@@ -209,9 +209,10 @@ def test_map_info_by_id_and_ids() -> None:
 def test_sizes_default_to_the_machine() -> None:
     with make(uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY, value_size=4, entries=0) as table:
         assert table.info().max_entries == cpus.possible_count()
-    with make(uapi.BPF_MAP_TYPE_RINGBUF, key_size=0, value_size=0, entries=0) as ring:
+    with make(uapi.BPF_MAP_TYPE_RINGBUF, key_size=0, value_size=0, entries=ringbuf.default_size()) as ring:
         # By the machine's memory, but a power of two within bounds: the kernel takes no other.
         size = ring.info().max_entries
+        assert size == ringbuf.default_size()
         assert size & (size - 1) == 0
         assert 256 * 1024 <= size <= 16 << 20
 

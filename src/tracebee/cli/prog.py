@@ -282,6 +282,8 @@ def _load_object(words: Words, *, everything: bool) -> int:
     finally:
         for table in reuse.values():
             table.close()
+    for warning in loaded.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
     for log in loaded.logs:
         print(log, file=sys.stderr, end="")
     if place:

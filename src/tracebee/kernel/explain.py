@@ -41,6 +41,9 @@ MEANINGS: dict[tuple[str, int], str] = {
     ("BPF_PROG_LOAD", errno.E2BIG): (
         "the program has too many instructions|the kernel allows 1,000,000, and 4,096 without CAP_BPF"
     ),
+    ("BPF_PROG_LOAD", errno.EINVAL): (
+        "this kernel lacks the program type, or does not take its attach type or flags"
+    ),
     ("BPF_PROG_LOAD", ENOTSUPP): ("this kernel or its JIT does not support what the program needs"),
     ("BPF_PROG_LOAD", errno.ESRCH): "the function, type or module to attach to does not exist",
     ("BPF_PROG_LOAD", errno.ENOENT): "the function or type to attach to does not exist in this kernel's BTF",

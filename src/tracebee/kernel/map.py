@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import sys
 
 from tracebee import uapi
@@ -15,7 +14,7 @@ from tracebee.kernel.syscall import address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
     from tracebee.kernel.btf import Btf
@@ -46,27 +45,29 @@ _ENOENT, _EINVAL, _ENOSPC, _ENOTSUPP = -2, -22, -28, -524
 _BATCH = 4096  # elements a batch call asks for at first
 
 
-def _ring_size() -> int:
-    """A thousandth of the machine's memory, between 256 KiB and 4 MiB.
-
-    bpftrace takes up to 16 MiB; mapping the buffer makes all of it resident in this process.
-    """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 22)
-
-
-def _whole_pages(size: int) -> int:
-    """The next power of two pages; 0 and what no 32 bits can hold stay what they are."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    rounded = max(page, 1 << (size - 1).bit_length()) if size else 0
-    return rounded if rounded < 1 << 32 else size
-
-
 _RINGS = frozenset((uapi.BPF_MAP_TYPE_RINGBUF, uapi.BPF_MAP_TYPE_USER_RINGBUF))
-_DEFAULT_ENTRIES: dict[int, Callable[[], int]] = {
-    uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY: cpus.possible_count,
-    uapi.BPF_MAP_TYPE_RINGBUF: _ring_size,
-}
+# Storage that belongs to sockets, tasks and so on: it has as many elements as there are of them.
+_WITHOUT_ENTRIES = frozenset(
+    uapi.MAP_TYPES[name]
+    for name in (
+        *("cgroup_storage", "percpu_cgroup_storage", "sk_storage", "inode_storage", "task_storage"),
+        "cgrp_storage",
+    )
+)
+
+
+def entries_here(definition: MapDef) -> int:
+    """``max_entries`` for this machine, as libbpf adjusts it.
+
+    A perf event array without a number gets one for every possible CPU; a ring buffer's bytes are rounded up
+    to what the kernel takes, a power of two of pages.
+    """
+    entries = definition.max_entries
+    if definition.type == uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY and not entries:
+        return cpus.possible_count()
+    if definition.type in _RINGS and 0 < entries <= 1 << 31:
+        return max(1 << (entries - 1).bit_length(), mmap.PAGESIZE)
+    return entries
 
 
 class Map(Fd):
@@ -120,19 +121,13 @@ class Map(Fd):
     ) -> Self:
         """Create a map (``BPF_MAP_CREATE``).
 
-        ``max_entries`` 0 becomes the number of possible CPUs for a perf event array, and for a ring
-        buffer 256 KiB to 4 MiB by the machine's memory. Other sizes of ring buffers are rounded up to those
-        that the kernel takes. ``contents`` and ``values`` are the caller's.
+        ``max_entries`` is as :func:`entries_here` has it; ``contents`` and ``values`` are the caller's.
 
         :param btf: the object's types, needed when the definition has type ids.
         :param inner: a template for the elements of a map of maps.
         :raises KernelError, PrivilegeError: the kernel refuses.
         """
-        entries = definition.max_entries
-        if not entries and definition.type in _DEFAULT_ENTRIES:
-            entries = _DEFAULT_ENTRIES[definition.type]()
-        if definition.type in _RINGS:
-            entries = _whole_pages(entries)
+        entries = entries_here(definition)
         flags = definition.flags
         values: dict[str, int | bytes] = {
             "map_type": definition.type,
@@ -160,7 +155,9 @@ class Map(Fd):
             flags |= uapi.BPF_F_TOKEN_FD
             values["map_token_fd"] = token_fd
         values["map_flags"] = flags
-        fd = bpf(uapi.BPF_MAP_CREATE, MAP_CREATE.pack(**values), f"map '{definition.name}'")
+        fd = try_bpf(uapi.BPF_MAP_CREATE, MAP_CREATE.pack(**values))
+        if fd < 0:
+            raise _refusal(definition, entries, -fd)
         return cls(
             fd, definition.type, definition.name, definition.key_size, definition.value_size, entries, flags
         )
@@ -414,6 +411,18 @@ class Map(Fd):
                 return pairs
             first = False
             cursors = cursors[1], cursors[0]
+
+
+def _refusal(definition: MapDef, entries: int, number: int) -> Exception:
+    from tracebee.errors import KernelError
+    from tracebee.kernel.explain import bpf_error  # only failures pay for it
+
+    error = bpf_error(uapi.BPF_MAP_CREATE, number, f"map '{definition.name}'")
+    if number == -_EINVAL and not entries and definition.type not in _WITHOUT_ENTRIES:
+        assert isinstance(error, KernelError)
+        hint = "its max_entries is 0: write __uint(max_entries, N), or set it before loading"
+        return KernelError(error.call, error.errno, error.message, hint=hint)
+    return error
 
 
 def kernel_name(name: str) -> bytes:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tracebee.kernel.program_info import ProgramDetails, ProgramInfo
 
 _ENOSPC, _EINVAL, _EPERM = -28, -22, -1
-_LOG_SIZE = 1 << 20
+_LOG_SIZE = 1 << 24  # not touched memory costs nothing; a log that does not fit costs another verification
 _LOG_MAX = 0xFFFFFFFF >> 2  # the kernel's own limit (UINT_MAX >> 2 since 5.2)
 
 # The tracing types, whose kernel_version field kernels before 5.0 compare with their own.

@@ -10,6 +10,7 @@ padded to 8 bytes.
 from __future__ import annotations
 
 import mmap
+import os
 import select
 
 from tracebee.kernel.barrier import fence
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 _BUSY = 1 << 31
 _DISCARD = 1 << 30
 _LENGTH = _DISCARD - 1
+
+
+def default_size() -> int:
+    """Bytes for a ring buffer: a thousandth of the machine's memory, between 256 KiB and 4 MiB.
+
+    bpftrace takes up to 16 MiB; mapping the buffer makes all of it resident in this process.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(max(1 << 18, 1 << (memory >> 10).bit_length() - 1), 1 << 22)
 
 
 class RingBuffer:

@@ -9,6 +9,8 @@ from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tracebee.obj.model import Function, Object, ProgramDef
 
 
@@ -66,28 +68,32 @@ def build_image(obj: Object, program: ProgramDef) -> Image:
 
 
 def _reachable(obj: Object, entry: Function) -> list[Function]:
-    """The entry, what it calls or takes the address of, in the order of first mention, and so its exception
-    callback.
+    """The entry and all it calls or takes the address of, each followed by what it calls: libbpf's order.
+
+    Its exception callback comes last.
     """
     known = {f.name: f for f in obj.functions}
     found = [entry]
     names = {entry.name}
-
-    def add(name: str, caller: Function) -> None:
-        if name in names:
-            return
-        if name not in known:
-            raise DecodeError(f"{caller.name} calls {name}, which the object does not have")
-        names.add(name)
-        found.append(known[name])
-
-    done = 0
-    while done < len(found):
-        function = found[done]
-        done += 1
-        for reloc in function.relocs:
-            if reloc.kind in (RelocKind.CALL, RelocKind.FUNC):
-                add(reloc.symbol, function)
-        if done == len(found) and entry.exception_callback:
-            add(entry.exception_callback, entry)
+    entered = [(entry, _mentioned(entry))]
+    while entered:
+        caller, mentioned = entered[-1]
+        for name in mentioned:
+            if name not in names:
+                if name not in known:
+                    raise DecodeError(f"{caller.name} calls {name}, which the object does not have")
+                names.add(name)
+                found.append(known[name])
+                entered.append((known[name], _mentioned(known[name])))
+                break
+        else:
+            entered.pop()
     return found
+
+
+def _mentioned(function: Function) -> Iterator[str]:
+    for reloc in function.relocs:
+        if reloc.kind in (RelocKind.CALL, RelocKind.FUNC):
+            yield reloc.symbol
+    if function.exception_callback:
+        yield function.exception_callback

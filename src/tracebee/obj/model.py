@@ -19,7 +19,8 @@ ARENA_DATA = ".addr_space.1"  # the section of variables that lie in the object'
 class MapDef(NamedTuple):
     """A map to create: the fields of ``union bpf_attr`` for BPF_MAP_CREATE, by name.
 
-    Sizes are in bytes. ``max_entries`` 0 means the engine's choice (ring buffers, per-CPU counts).
+    Sizes are in bytes. ``max_entries`` 0 means the engine's choice for a script's ring buffer, and for
+    perf event arrays the number of CPUs.
     ``contents`` is the initial value of element 0 of a data-section array (``.rodata`` and so on), ``align``
     the alignment that the section asks for. ``type_id`` is the BTF_KIND_VAR of the object's BTF that defines
     the map, 0 for one that is defined otherwise. The section ARENA_DATA is no map of its own, but the

@@ -11,6 +11,7 @@ from tracebee.api.compiling import compile_text
 from tracebee.btf.reader import Btf
 from tracebee.engine.kernel.core import Core
 from tracebee.engine.kernel.debug_info import with_debug_info
+from tracebee.engine.kernel.engine import sized
 from tracebee.engine.kernel.loader import load_object
 from tracebee.errors import VerifierError
 from tracebee.obj.elf_reader import read_object
@@ -41,7 +42,7 @@ SCRIPTS = [
 def kernel_log(obj: Object, program: str) -> str:
     """What the kernel says against a program; empty when it loads."""
     try:
-        with load_object(obj, programs=lambda p: p.name == program):
+        with load_object(sized(obj), programs=lambda p: p.name == program):
             return ""
     except VerifierError as error:
         return error.log or error.message

@@ -7,7 +7,7 @@ from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.engine.kernel.maps import KernelMap
 from tracebee.engine.maps import StackMaps, lost_events
 from tracebee.errors import VerifierError
-from tracebee.kernel.ringbuf import RingBuffer
+from tracebee.kernel.ringbuf import RingBuffer, default_size
 from tracebee.lang.script import EVENTS, LOST
 from tracebee.probes.kinds import module_of
 from tracebee.probes.session import Session, close_all, leave_all
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tracebee.kernel.program import Program
     from tracebee.lang.script import Attachment, Script, Target
+    from tracebee.obj.model import Object
 
 _RUN_HERE = frozenset(("begin", "end"))
 
@@ -70,7 +71,7 @@ class KernelEngine:
         """Create the maps, load the programs."""
         self.probes = sum(len(a.targets) for a in script.attachments)
         script = one_program_per_target(script)
-        obj = with_debug_info(script.object, script.maps)
+        obj = with_debug_info(sized(script.object), script.maps)
         try:
             loaded = self._loaded = load_object(obj, log_level=self._log_level)
         except VerifierError as error:
@@ -144,6 +145,14 @@ class KernelEngine:
             self._loaded.close()
             self._loaded = None
         self._units.clear()
+
+
+def sized(obj: Object) -> Object:
+    """A script's object with a size for its ring buffer, where the script says none."""
+    maps = tuple(
+        m if m.name != EVENTS or m.max_entries else m._replace(max_entries=default_size()) for m in obj.maps
+    )
+    return obj._replace(maps=maps)
 
 
 def one_program_per_target(script: Script) -> Script:

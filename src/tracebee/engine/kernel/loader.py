@@ -13,7 +13,7 @@ from tracebee import uapi
 from tracebee.errors import KernelError, SymbolError, UnsupportedError, VerifierError
 from tracebee.isa.codec import encode
 from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
-from tracebee.kernel.map import Map
+from tracebee.kernel.map import Map, entries_here
 from tracebee.kernel.program import Program
 from tracebee.obj.image import build_image
 from tracebee.obj.model import ARENA_DATA, RelocKind
@@ -49,9 +49,7 @@ _UNTYPED = frozenset(
             "queue",
             "stack",
             "arena",
-            "bloom_filter",
         ),
-        *("prog_array", "ringbuf", "user_ringbuf"),
     )
 )
 
@@ -65,7 +63,7 @@ class LoadedObject:
     """An object in the kernel: owns its maps, programs and BTF, and closes them.
 
     ``memory`` holds the data sections and arenas as mapped memory, shared with the programs (read-only ones
-    are mapped for reading).
+    are mapped for reading). ``warnings`` says what the kernel did not take and the object can do without.
     """
 
     def __init__(self, obj: Object) -> None:
@@ -75,6 +73,7 @@ class LoadedObject:
         self.memory: dict[str, mmap.mmap] = {}
         self.btf: KernelBtf | None = None
         self.usdt: SpecTable | None = None  # made when the first USDT program is attached
+        self.warnings: list[str] = []
 
     def close(self) -> None:
         """Unmap the data sections and close every descriptor; what is attached or pinned stays."""
@@ -209,6 +208,8 @@ class _Loader:
 
                 # It can do without types, as libbpf has it; not for structs that it makes of its own.
                 loaded.btf, self._lacking = load_reduced(data, refusal, needed=bool(obj.struct_ops))
+                if loaded.btf is None:
+                    loaded.warnings.append(f"{obj.name} is loaded without its types: {refusal.message}")
         struct_ops = {s.map: s for s in obj.struct_ops}
         in_arena = [m for m in obj.maps if m.name == ARENA_DATA]
         for section in in_arena:
@@ -247,6 +248,7 @@ class _Loader:
     # Maps.
 
     def _map(self, definition: MapDef) -> Map:
+        definition = definition._replace(max_entries=entries_here(definition))
         if definition.pinning is not None:
             from tracebee.engine.kernel.pinning import reuse_or_pin
 
@@ -265,8 +267,9 @@ class _Loader:
 
     def _create(self, definition: MapDef) -> Map:
         named = definition
-        if definition.name.startswith("."):
-            # Data sections carry the object's name before their own, as far as the kernel's 15 bytes go.
+        if definition.name.startswith(".") and "." not in definition.name[1:]:
+            # Data sections carry the object's name before their own, as far as the kernel's 15 bytes go;
+            # those with names of their own (.rodata.tables) do not.
             room = max(0, uapi.BPF_OBJ_NAME_LEN - 1 - len(definition.name))
             named = definition._replace(name=self.obj.name[: min(room, 8)] + definition.name)
         typed = definition.type not in _UNTYPED and (definition.key_type_id or definition.value_type_id)
@@ -274,9 +277,9 @@ class _Loader:
             typed = False
         types = self.loaded.btf if typed else None
         if definition.inner is None:
-            return Map.create(named, btf=types)
+            return _created(named, types, None)
         with self._create(definition.inner) as inner:
-            return Map.create(named, btf=types, inner=inner)
+            return _created(named, types, inner)
 
     def _fill(self, created: Map, definition: MapDef) -> None:
         contents = self._kconfig if definition.name == ".kconfig" else definition.contents
@@ -423,6 +426,16 @@ class _Loader:
             if file:
                 rows.append((image.slots[line.at], file, text, line.line << 10 | min(line.column, 1023)))
         return rows if _covers(rows, image) else []
+
+
+def _created(definition: MapDef, types: KernelBtf | None, inner: Map | None) -> Map:
+    """A map with the types of its keys and values, or without where the kernel does not take them."""
+    if types is not None:
+        try:
+            return Map.create(definition, btf=types, inner=inner)
+        except KernelError:
+            pass  # if it was not for the types, the error is the same without them
+    return Map.create(definition, inner=inner)
 
 
 def _check_types(programs: list[ProgramDef]) -> None:

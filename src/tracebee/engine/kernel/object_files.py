@@ -7,7 +7,7 @@ import os
 from tracebee import uapi
 from tracebee.engine.kernel.loader import load_object
 from tracebee.engine.kernel.sections import attach_section, for_this_kernel, is_attachable
-from tracebee.errors import DecodeError, UsageError
+from tracebee.errors import DecodeError, UnsupportedError, UsageError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.sections import section_kind
 from tracebee.typed import NamedTuple
@@ -39,10 +39,11 @@ class LoadOptions(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What became of a file: its programs' names, and a log for each where it was asked for."""
+    """What became of a file: its programs' names, a log for each where it was asked for, and what to know."""
 
     programs: tuple[str, ...]
     logs: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def load_and_pin(
@@ -71,10 +72,15 @@ def load_and_pin(
     if options.section:
         obj = _retyped(obj, options.section)
     if not obj.programs and not everything:
-        raise DecodeError(f"{path} has no programs")
+        raise DecodeError(f"{path} has no programs", hint="'tracebee prog loadall' loads its maps and types")
     maps = _by_name(obj, reuse or {})
     level = uapi.BPF_LOG_LEVEL1 | uapi.BPF_LOG_STATS if options.log else 0
     with load_object(obj, reuse=maps, log_level=level) as loaded:
+        if obj.programs and not loaded.programs:
+            raise UnsupportedError(
+                f"{path}: no program of it is loaded by itself: all their sections start with '?'",
+                hint="load those you want from Python: tracebee.Object, autoload of its programs",
+            )
         pinned: list[str] = []
         try:
             if place:
@@ -86,7 +92,7 @@ def load_and_pin(
                 os.unlink(name)
             raise
         logs = [program.log for program in loaded.programs.values()] if options.log else []
-        return Loaded(tuple(loaded.programs), tuple(logs))
+        return Loaded(tuple(loaded.programs), tuple(logs), tuple(loaded.warnings))
 
 
 def _pin_programs(
