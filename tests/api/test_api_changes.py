@@ -100,9 +100,9 @@ def test_inner_maps(obj: tracebee.Object) -> None:
     assert outer.inner.max_entries == 1
     outer.inner = obj.maps["wide"]
     obj.load()
-    outer[1] = obj.maps["wide"].map.fd
+    outer[1] = obj.maps["wide"]
     with pytest.raises(tracebee.KernelError):
-        outer[2] = obj.maps["small"].map.fd  # another shape than what was asked for
+        outer[2] = obj.maps["small"]  # another shape than what was asked for
 
 
 def test_pinned_by_name(compiled: Callable[[str], str], bpffs: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,48 @@ def test_names_that_are_not_there(compiled: Callable[[str], str]) -> None:
         obj.variables["limits"]
     with pytest.raises(UsageError, match="is not loaded"):
         obj.attach()
+
+
+@bpf
+def test_records_by_type(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("records")) as obj:
+        obj.load()
+        send, comm = obj.programs["send"], Path("/proc/self/comm").read_text().strip()
+        for _ in range(3):
+            send.test_run(ctx=bytes(16))
+        records = list(obj.maps["ring"].records(timeout=0, type_name="struct event"))
+        assert records == [{"number": n, "comm": comm} for n in (1, 2, 3)]
+        send.test_run(ctx=bytes(16))
+        (plain,) = obj.maps["ring"].records(timeout=0)
+        assert plain[:4] == bytes([4, 0, 0, 0])
+        with pytest.raises(SymbolError):
+            next(obj.maps["ring"].records(type_name="struct evnet"))
+        with pytest.raises(UsageError, match="map 'jumps' has elements, not records"):
+            next(obj.maps["jumps"].records())
+        lines = obj.maps["buffers"].records(timeout=0, type_name="struct event")
+        assert list(lines) == []
+        with send.attach():
+            waiting = obj.maps["buffers"].records(timeout=10, type_name="struct event")
+            assert next(waiting)["number"] > 4
+            waiting.close()
+
+
+@bpf
+def test_programs_and_maps_as_values(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("records")) as obj:
+        obj.programs["send"].autoload = False
+        obj.load()
+        assert obj.programs["jump"].test_run(PACKET).retval == 1
+        obj.maps["jumps"][1] = obj.programs["target"]
+        assert obj.programs["jump"].test_run(PACKET).retval == 7
+        del obj.maps["jumps"][1]
+        assert obj.programs["jump"].test_run(PACKET).retval == 1
+
+
+def test_what_they_look_like(compiled: Callable[[str], str]) -> None:
+    obj = tracebee.Object(compiled("records"))
+    assert repr(obj).startswith(
+        "<object records, not loaded: programs send, jump, target; maps ring, buffers"
+    )
+    assert repr(obj.programs["send"]) == "<program send: raw_tp/sys_enter>"
+    assert repr(obj.maps["jumps"]) == "<map jumps: type 3, 4 -> 4 bytes, 2 entries>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,13 @@ class ObjectMap(Table):
 
     def __init__(self, owner: Object, name: str) -> None:
         self._owner, self.name = owner, name
+
+    def __repr__(self) -> str:
+        """Its shape, as the object declares it."""
+        d = self.definition
+        return (
+            f"<map {self.name}: type {d.type}, {d.key_size} -> {d.value_size} bytes, {d.max_entries} entries>"
+        )
 
     @property
     def map(self) -> Map:  # type: ignore[override]
@@ -157,6 +165,40 @@ class ObjectMap(Table):
 
     # After it
 
+    def records(self, timeout: float | None = None, *, type_name: str = "") -> Iterator[Any]:
+        """Records of a ring buffer or a perf event array as they come.
+
+        What programs send to a perf event array is kept only from the first record asked for.
+
+        :param timeout: seconds without a record after which it ends; None for never.
+        :param type_name: what they are in the object's types, ``struct event``; by default they are bytes.
+        :raises UsageError: the map has no records. SymbolError: the object has no such type.
+        """
+        from tracebee import uapi
+        from tracebee.obj.variables import decode_value
+
+        btf = self._owner.btf
+        type_id = btf.find(type_name) if type_name else 0
+        source: Any
+        if self.map.type == uapi.BPF_MAP_TYPE_RINGBUF:
+            from tracebee.kernel.ringbuf import RingBuffer
+
+            source = RingBuffer(self.map)
+        elif self.map.type == uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+            from tracebee.kernel.perfbuf import PerfBuffer
+
+            source = PerfBuffer(self.map)
+        else:
+            raise UsageError(f"map '{self.name}' has elements, not records")
+        with source:
+            while True:
+                batch = source.drain()
+                for record in batch:
+                    data = record if isinstance(record, bytes) else record[1]
+                    yield decode_value(btf, type_id, data) if type_id else data
+                if not batch and not source.wait(timeout):
+                    return
+
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the loaded map a name in bpffs."""
         self.map.pin(os.fspath(path))
@@ -166,6 +208,10 @@ class ObjectMap(Table):
 
     def _value_bytes(self, value: Any) -> bytes:
         size = self.map.value_size
+        # Maps of maps, and arrays of programs, take what they hold as it is.
+        owned = getattr(value, "map", None) or getattr(value, "kernel", None) or value
+        if hasattr(owned, "fd"):
+            return int(owned.fd).to_bytes(4, sys.byteorder)
         return self._encode(self.definition.value_type_id, value, size, "value", super()._value_bytes)
 
     def _key(self, data: bytes) -> Any:

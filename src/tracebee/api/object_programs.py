@@ -26,6 +26,11 @@ class ObjectProgram:
     def __init__(self, owner: Object, name: str) -> None:
         self._owner, self.name = owner, name
 
+    def __repr__(self) -> str:
+        """Its name and section, and whether it is in the kernel."""
+        loaded = self._owner.loaded is not None and self.name in self._owner.loaded.programs
+        return f"<program {self.name}: {self.section}{', loaded' if loaded else ''}>"
+
     @property
     def definition(self) -> model.ProgramDef:
         """How it is typed, and what its section says."""

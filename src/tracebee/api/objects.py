@@ -41,12 +41,11 @@ class Object:
     """
 
     def __init__(self, *paths: str | os.PathLike[str]) -> None:
-        from tracebee.obj.elf_reader import read_object
-        from tracebee.obj.linker import link_objects
+        from tracebee.obj.linker import link_files
 
         if not paths:
             raise UsageError("an Object needs the path of a file")
-        self.definition: model.Object = link_objects([read_object(os.fspath(path)) for path in paths])
+        self.definition: model.Object = link_files([os.fspath(path) for path in paths])
         self.loaded: LoadedObject | None = None
         self.reused: dict[str, Map] = {}  # in place of the object's own, by name
         self.opened: list[Map] = []  # those of them that are ours to close
@@ -73,6 +72,12 @@ class Object:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        """Its name, and what it holds."""
+        state = "loaded" if self.loaded is not None else "not loaded"
+        programs, maps = ", ".join(self.programs), ", ".join(self.maps)
+        return f"<object {self.name}, {state}: programs {programs or 'none'}; maps {maps or 'none'}>"
 
     @property
     def name(self) -> str:
