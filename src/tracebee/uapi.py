@@ -265,6 +265,10 @@ BPF_F_TEST_REG_INVARIANTS = 1 << 7
 # Verifier log levels (include/linux/bpf_verifier.h).
 BPF_LOG_LEVEL1, BPF_LOG_LEVEL2, BPF_LOG_STATS = 1, 2, 4
 
+# Attaching to control groups, and asking what is attached.
+BPF_F_ALLOW_OVERRIDE, BPF_F_ALLOW_MULTI = 1, 2
+BPF_F_QUERY_EFFECTIVE = 1 << 0
+
 # Links on many functions at once.
 BPF_F_KPROBE_MULTI_RETURN = 1
 BPF_F_UPROBE_MULTI_RETURN = 1

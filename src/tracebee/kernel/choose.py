@@ -59,6 +59,11 @@ def programs(how: str, value: str) -> list[Program]:
     return found
 
 
+def name_of(program: Program) -> str:
+    """A program's whole name."""
+    return full_name(program.fd, program.info())
+
+
 def _is_named(program: Program, how: str, value: str) -> bool:
     info = program.info()
     if how == "tag":

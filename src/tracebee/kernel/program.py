@@ -263,6 +263,16 @@ class Program(Fd):
         return bytes(buffer[: bpf(uapi.BPF_PROG_STREAM_READ_BY_FD, attr, self.what)])
 
 
+def detach_any(target: int, attach_type: int) -> None:
+    """Detach what is attached to a device or control group, whichever program that is.
+
+    :param target: a network device's number, or a control group's descriptor.
+    :raises KernelError: nothing is, or several programs are.
+    """
+    attr = PROG_ATTACH.pack(target_fd=target, attach_type=attach_type)
+    bpf(uapi.BPF_PROG_DETACH, attr, "the program")
+
+
 def query(target_fd: int, attach_type: int, *, flags: int = 0, limit: int = 256) -> list[int]:
     """Ids of the programs attached somewhere (``BPF_PROG_QUERY``)."""
     buffer = bytearray(4 * limit)

@@ -13,18 +13,30 @@ from typing import TYPE_CHECKING, Any
 from tracebee.btf import kinds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.btf.reader import Btf
+
+    Pointer = Callable[[int, int], Any]
 
 _FLOATS = {4: "f", 8: "d"}
 _INT_CHAR, _INT_BOOL = 2, 4
 _MODIFIERS = frozenset((kinds.BTF_KIND_CONST, kinds.BTF_KIND_VOLATILE, kinds.BTF_KIND_RESTRICT))
 
 
-def typed_value(btf: Btf, type_id: int, data: bytes, bit_offset: int = 0, bit_size: int = 0) -> Any:
+def typed_value(
+    btf: Btf,
+    type_id: int,
+    data: bytes,
+    bit_offset: int = 0,
+    bit_size: int = 0,
+    pointer: Pointer | None = None,
+) -> Any:
     """The value of a type in some bytes.
 
     :param bit_offset: where it starts; a multiple of 8 except for bit-fields.
     :param bit_size: width of a bit-field, else 0.
+    :param pointer: called with a pointer's target type and value, for what to show instead of its number.
     """
     record = btf.type(btf.resolve(type_id))
     if bit_size:
@@ -34,7 +46,7 @@ def typed_value(btf: Btf, type_id: int, data: bytes, bit_offset: int = 0, bit_si
     if record.kind in kinds.COMPOSITES:
         return {
             member.name: typed_value(
-                btf, member.type_id, data, bit_offset + member.bit_offset, member.bit_size
+                btf, member.type_id, data, bit_offset + member.bit_offset, member.bit_size, pointer
             )
             for member in record.members
         }
@@ -58,7 +70,8 @@ def typed_value(btf: Btf, type_id: int, data: bytes, bit_offset: int = 0, bit_si
         return struct.unpack("=" + _FLOATS[record.size], part)[0]
     if record.kind == kinds.BTF_KIND_INT:
         return _integer(part, record.encoding, record.bits)
-    return int.from_bytes(part, sys.byteorder)
+    number = int.from_bytes(part, sys.byteorder)
+    return number if pointer is None or record.kind != kinds.BTF_KIND_PTR else pointer(record.type_id, number)
 
 
 def _integer(part: bytes, encoding: int, bits: int) -> Any:
