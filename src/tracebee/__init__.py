@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tracebee.api.direct import BPF as BPF
     from tracebee.api.direct import Attachment as Attachment
+    from tracebee.api.linking import link_objects as link_objects
     from tracebee.api.objects import Object as Object
     from tracebee.api.script import Event as Event
     from tracebee.api.script import Result as Result
@@ -48,6 +49,7 @@ __all__ = [
     "UnsupportedError",
     "VerifierError",
     "__version__",
+    "link_objects",
     "run",
 ]
 
@@ -55,6 +57,7 @@ _MODULES = {
     "BPF": "api.direct",
     "Attachment": "api.direct",
     "Object": "api.objects",
+    "link_objects": "api.linking",
     "Event": "api.script",
     "Result": "api.script",
     "Script": "api.script",

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: tracebee btf [show|list] [id NUMBER]         BTF objects, and what uses them
        tracebee btf dump SOURCE [format {raw|c}]    their types
-       tracebee btf min_core_btf INPUT OUTPUT OBJECT [OBJECT ...]
-                                                    what the objects need of a kernel's types, for
-                                                    kernels without types of their own
   SOURCE := { id NUMBER | prog PROG | map MAP [key|value|kv|all] | file PATH | vmlinux | module NAME }
   options: -j JSON, -p indented JSON, -B FILE the kernel's types that those of a module's file continue"""
 
 
 def run(argv: list[str]) -> int:
     """The command ``tracebee btf``."""
-    return dispatch(argv, {"show": _show, "list": _show, "dump": _dump, "min_core_btf": _minimise}, USAGE)
+    from tracebee.cli.gen import minimise_types
+
+    # The last is where tracebee once had what is now, as in bpftool, in gen.
+    commands = {"show": _show, "list": _show, "dump": _dump, "min_core_btf": minimise_types}
+    return dispatch(argv, commands, USAGE)
 
 
 def _show(words: Words) -> int:
@@ -65,37 +66,6 @@ def _dump(words: Words) -> int:
             wanted = ids is None or int(line[1 : line.index("]")]) in ids
         if wanted:
             print(line)
-    return 0
-
-
-def _minimise(words: Words) -> int:
-    from tracebee.btf.minimise import minimise
-    from tracebee.btf.opening import open_file
-    from tracebee.btf.reader import Btf
-    from tracebee.obj.elf_reader import read_object
-
-    target = open_file(words.next("a file with a kernel's types"))
-    output = words.next("the file to write")
-    objects = [read_object(words.next("an object file"))]
-    while words:
-        objects.append(read_object(words.next("an object file")))
-    data = minimise(
-        target,
-        (
-            (
-                Btf(obj.btf, name=obj.name) if obj.btf else None,
-                [
-                    reloc.core
-                    for function in (*(p.function for p in obj.programs), *obj.functions)
-                    for reloc in function.relocs
-                    if reloc.core is not None
-                ],
-            )
-            for obj in objects
-        ),
-    )
-    with open(output, "wb") as file:
-        file.write(data)
     return 0
 
 

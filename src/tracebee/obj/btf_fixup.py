@@ -18,6 +18,7 @@ from tracebee.btf.kinds import (
     BTF_KIND_VAR,
     BTF_VAR_GLOBAL_ALLOCATED,
     BTF_VAR_GLOBAL_EXTERN,
+    BTF_VAR_STATIC,
     HEADER_SIZE,
 )
 from tracebee.errors import DecodeError
@@ -77,14 +78,17 @@ class _Edit:
         self._extra_types = b""
         self._extra_count = 0
 
-    def place(self, section_id: int, places: dict[str, tuple[int, int]]) -> None:
-        """Give what lies in a section its (offset, size), by name; what is only declared has none."""
+    def place(self, section_id: int, places: dict[tuple[str, bool], tuple[int, int]]) -> None:
+        """Give what lies in a section its (offset, size), by ``ElfLayout.places``; what is only declared has
+        none.
+        """
         rows = []
         for variable in self.btf.type(section_id).variables:
             record = self.btf.type(variable.type_id)
             known = (variable.offset, variable.size)
             extern = record.linkage == BTF_VAR_GLOBAL_EXTERN
-            offset, size = known if extern else places.get(record.name, known)
+            static = record.linkage == BTF_VAR_STATIC
+            offset, size = known if extern else places.get((record.name, static), known)
             rows.append((variable.type_id, offset, variable.size or size))
         # The kernel wants them by rising offset.
         for i, row in enumerate(sorted(rows, key=lambda r: r[1])):

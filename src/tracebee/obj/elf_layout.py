@@ -8,10 +8,13 @@ from tracebee.elf.constants import (
     EM_BPF,
     ET_REL,
     SHF_EXECINSTR,
+    SHN_UNDEF,
     SHT_NOBITS,
     SHT_PROGBITS,
     SHT_REL,
     SHT_SYMTAB,
+    STB_LOCAL,
+    STT_NOTYPE,
 )
 from tracebee.elf.symbols import symbols
 from tracebee.errors import DecodeError
@@ -65,8 +68,8 @@ class ElfLayout:
             raise DecodeError(f"{elf.path} has {len(tables)} symbol tables where one is expected")
         if tables[0].link >= len(elf.sections):
             raise DecodeError(f"{elf.path} has a symbol table without names")
-        self.symbols = list(symbols(elf, tables[0]))
         self.by_name = {s.name: s for s in elf.sections}
+        self.symbols = [self._as_meant(s) for s in symbols(elf, tables[0])]
         self._contents: dict[int, bytes] = {}
         self._relocs: dict[int, list[ElfReloc]] = {}
         for section in elf.sections:
@@ -84,17 +87,29 @@ class ElfLayout:
         """A section's relocations by rising offset."""
         return sorted(self._relocs.get(section.number, ()), key=lambda r: r.offset)
 
-    def places(self, section: Section) -> dict[str, tuple[int, int]]:
-        """(offset, size) of what lies in a section, by name.
+    def _as_meant(self, symbol: Symbol) -> Symbol:
+        """A symbol without a type in ``.maps`` is how libbpf's linker writes a map that is only declared."""
+        maps = self.by_name.get(MAPS)
+        if maps is None or symbol.section != maps.number:
+            return symbol
+        is_declared = symbol.type == STT_NOTYPE and symbol.binding != STB_LOCAL
+        return symbol._replace(section=SHN_UNDEF) if is_declared else symbol
+
+    def places(self, section: Section) -> dict[tuple[str, bool], tuple[int, int]]:
+        """(offset, size) of what lies in a section, by name and whether it is static.
 
         A static name that a linker has put in more than once is left out: its offsets are only in BTF, which
         in turn may be wrong about names that were extern before.
         """
-        named = [s for s in self.symbols if s.section == section.number and s.name]
-        counts: dict[str, int] = {}
-        for symbol in named:
-            counts[symbol.name] = counts.get(symbol.name, 0) + 1
-        return {s.name: (s.addr, s.size) for s in named if counts[s.name] == 1}
+        found: dict[tuple[str, bool], tuple[int, int]] = {}
+        repeated = set()
+        for symbol in self.symbols:
+            if symbol.section == section.number and symbol.name:
+                key = symbol.name, symbol.binding == STB_LOCAL
+                if key in found:
+                    repeated.add(key)
+                found[key] = symbol.addr, symbol.size
+        return {key: place for key, place in found.items() if key not in repeated}
 
     def _read_relocs(self, section: Section) -> list[ElfReloc]:
         form = f"{self.elf.order}{'QQ' if self.elf.is_64 else 'II'}"

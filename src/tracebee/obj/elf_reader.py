@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from tracebee import uapi
+from tracebee.btf.kinds import BTF_VAR_STATIC
 from tracebee.btf.reader import Btf
 from tracebee.elf.constants import SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_OBJECT, STV_HIDDEN, STV_INTERNAL
 from tracebee.elf.file import ElfFile
@@ -213,7 +214,8 @@ class _Reader:
             data = self.layout.contents(section)
             places = self.layout.places(section)
             for name, var, declared, size in datasec_variables(self.btf, section.name):
-                offset = places.get(name, (declared, 0))[0]
+                static = self.btf.type(var).linkage == BTF_VAR_STATIC
+                offset = places.get((name, static), (declared, 0))[0]
                 type_id = self.btf.resolve(self.btf.type(var).type_id)
                 size = size or self.btf.size(type_id)
                 members = tuple(

@@ -36,6 +36,16 @@ def link_objects(objects: Sequence[Object], files: Sequence[str] = ()) -> Object
     return _Linker(objects, files or [obj.name for obj in objects]).link()
 
 
+def link_files(paths: Sequence[str]) -> Object:
+    """The objects in files, linked; errors name the files.
+
+    :raises DecodeError: one is no BPF object, or they do not fit each other. OSError: it cannot be read.
+    """
+    from tracebee.obj.elf_reader import read_object
+
+    return link_objects([read_object(path) for path in paths], paths)
+
+
 class _Linker:
     def __init__(self, objects: Sequence[Object], files: Sequence[str]) -> None:
         self.merged = merge_types([obj.btf for obj in objects])

@@ -65,8 +65,9 @@ def _btf_maps(layout: ElfLayout, btf: Btf | None) -> list[PlacedMap]:
         var = btf.type(variable.type_id)
         if var.linkage == BTF_VAR_GLOBAL_EXTERN:
             continue
-        offset = places.get(var.name, (variable.offset, 0))[0]
-        name = var.name if var.linkage == BTF_VAR_GLOBAL_ALLOCATED else unused_name(var.name, taken)
+        static = var.linkage != BTF_VAR_GLOBAL_ALLOCATED
+        offset = places.get((var.name, static), (variable.offset, 0))[0]
+        name = unused_name(var.name, taken) if static else var.name
         definition, values = map_definition(btf, name, var.type_id)
         at = offset + values if values >= 0 else -1
         found.append(PlacedMap(definition._replace(type_id=variable.type_id), section.number, offset, at))

@@ -63,11 +63,12 @@ def load_and_pin(
     :raises TracebeeError: the file cannot be read, loaded, attached or pinned; then nothing is pinned.
     """
     options = options or LoadOptions()
-    obj = read_object(path)
     if options.others:
-        from tracebee.obj.linker import link_objects
+        from tracebee.obj.linker import link_files
 
-        obj = link_objects([obj, *(read_object(other) for other in options.others)])
+        obj = link_files([path, *options.others])
+    else:
+        obj = read_object(path)
     obj = for_this_kernel(obj)
     if options.section:
         obj = _retyped(obj, options.section)
