@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import mmap
 import os
 import socket
 import struct
@@ -189,8 +190,9 @@ def test_perf_events(load: Load) -> None:
     obj = load("sample")
     event = PerfEvent.sampled(PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS["page-faults"], period=1, pid=0)
     with event, obj.programs["sample"].attach_perf_event(event, cookie=5):
-        memory = bytearray(1 << 22)
-        memory[::4096] = b"x" * 1024  # each page of it is touched
+        with mmap.mmap(-1, 1 << 22) as memory:
+            for page in range(0, len(memory), mmap.PAGESIZE):
+                memory[page] = 1
         assert hits(obj, "sample") > 0
         assert obj.variables["cookie"] == 5
 

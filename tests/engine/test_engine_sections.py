@@ -12,7 +12,7 @@ import pytest
 from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.engine.kernel.object_files import LoadOptions, load_and_pin
 from tracebee.engine.kernel.sections import attach_section, is_attachable
-from tracebee.errors import DecodeError, KernelError, UnsupportedError, UsageError
+from tracebee.errors import DecodeError, Diagnostic, KernelError, UnsupportedError, UsageError
 from tracebee.kernel import pins
 from tracebee.kernel.map import Map
 from tracebee.kernel.mounts import open_detached
@@ -72,11 +72,40 @@ def test_sections(compiled: Callable[[str], str]) -> None:
             attach_section(loaded, "nowhere")
 
 
-@pytest.mark.needs("kprobe", "kprobe_multi")
+KERNEL_SECTIONS = ["entry", "back", "call", "many", "many_back", "call_back", "both", "traced", "traced_back"]
+
+
+@pytest.mark.needs("kprobe", "kprobe_multi", "fentry")
 def test_kernel_sections(compiled: Callable[[str], str]) -> None:
     with load_object(read_object(compiled("kernel_sections"))) as loaded:
-        for number, name in enumerate(["entry", "back", "call", "many"]):
+        for number, name in enumerate(KERNEL_SECTIONS):
             assert attached_hits(loaded, name, number) >= 7, name
+        # A session program runs when the function is called and when it returns.
+        assert attached_hits(loaded, "both", 6) >= 14
+        assert attached_hits(loaded, "at_offset", 10) >= 7
+
+
+@pytest.mark.needs("kprobe", "kprobe_multi", "fentry")
+def test_kernel_cookies_and_places(compiled: Callable[[str], str]) -> None:
+    with load_object(read_object(compiled("kernel_sections"))) as loaded:
+        place = next(v for v in loaded.object.variables if v.name == "cookies")
+        for number, name in enumerate([*KERNEL_SECTIONS, "placed"]):
+            if name == "both":
+                continue  # its cookie is for its own use
+            where = "vfs_read" if name == "placed" else ""
+            links = attach_section(loaded, name, where, cookie=100 + number)
+            try:
+                os.getpgid(0)
+                Path("/proc/self/comm").read_bytes()
+            finally:
+                for link in links:
+                    link.close()
+            at = place.offset + 8 * number
+            data = loaded.memory[place.map][at : at + 8]
+            assert int.from_bytes(data, "little") == 100 + number, name
+        for name, where in (("back", "vfs_read+4"), ("placed", "no_such_function_here")):
+            with pytest.raises(Diagnostic):
+                attach_section(loaded, name, where)
 
 
 def test_one_program_and_its_maps_stay(compiled: Callable[[str], str], bpffs: str) -> None:

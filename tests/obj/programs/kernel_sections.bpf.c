@@ -9,6 +9,8 @@ struct {
 	__type(value, long);
 } hits SEC(".maps");
 
+long cookies[16];
+
 static __always_inline int hit(int key)
 {
 	long *count = bpf_map_lookup_elem(&hits, &key);
@@ -18,9 +20,22 @@ static __always_inline int hit(int key)
 	return 0;
 }
 
-SEC("kprobe/vfs_read") int entry(void *ctx) { return hit(0); }
-SEC("kretprobe/vfs_read") int back(void *ctx) { return hit(1); }
-SEC("ksyscall/getpgid") int call(void *ctx) { return hit(2); }
-SEC("kprobe.multi/vfs_rea*") int many(void *ctx) { return hit(3); }
+static __always_inline int marked(void *ctx, int key)
+{
+	cookies[key] = bpf_get_attach_cookie(ctx);
+	return hit(key);
+}
+
+SEC("kprobe/vfs_read") int entry(void *ctx) { return marked(ctx, 0); }
+SEC("kretprobe/vfs_read") int back(void *ctx) { return marked(ctx, 1); }
+SEC("ksyscall/getpgid") int call(void *ctx) { return marked(ctx, 2); }
+SEC("kprobe.multi/vfs_rea*") int many(void *ctx) { return marked(ctx, 3); }
+SEC("kretprobe.multi/vfs_rea?") int many_back(void *ctx) { return marked(ctx, 4); }
+SEC("kretsyscall/getpgid") int call_back(void *ctx) { return marked(ctx, 5); }
+SEC("kprobe.session/vfs_rea*") int both(void *ctx) { return hit(6); }
+SEC("fentry/vfs_read") int traced(void *ctx) { return marked(ctx, 7); }
+SEC("fexit/vfs_read") int traced_back(void *ctx) { return marked(ctx, 8); }
+SEC("kprobe") int placed(void *ctx) { return marked(ctx, 9); }
+SEC("kprobe/vfs_read+0x0") int at_offset(void *ctx) { return hit(10); }
 
 char LICENSE[] SEC("license") = "GPL";
