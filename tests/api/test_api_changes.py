@@ -252,3 +252,21 @@ def test_struct_ops_are_registered_as_changed(compiled: Callable[[str], str]) ->
             assert name in available.read_text().split()
         with pytest.raises(UsageError, match="too late to change 'linked'"):
             obj.struct_ops["linked"]["name"] = "x"
+
+
+@pytest.mark.needs("tcp_struct_ops")
+def test_struct_ops_that_are_made_on_demand(compiled: Callable[[str], str]) -> None:
+    names = {name: f"bee_{name[:2]}{os.getpid()}" for name in ("always", "asked")}
+    for wanted in (["always"], ["always", "asked"]):
+        with tracebee.Object(compiled("optional_ops")) as obj:
+            for variable, name in names.items():
+                obj.struct_ops[variable]["name"] = name
+            assert [n for n, ops in obj.struct_ops.items() if ops.autoload] == ["always"]
+            obj.struct_ops["asked"].autoload = "asked" in wanted
+            obj.load()
+            assert ("start" in obj.loaded.programs) == ("asked" in wanted)  # type: ignore[union-attr]
+            with obj.attach() as attachment:
+                assert attachment.probes == tuple(wanted)
+            if "asked" not in wanted:
+                with pytest.raises(SymbolError, match="no struct_ops variable 'asked'"):
+                    obj.attach("asked")

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -249,6 +250,22 @@ def test_iterators_over_a_map(load: Load) -> None:
     obj = load("print")
     obj.maps["table"].update({1: 10, 2: 20})
     assert sorted(obj.programs["print"].read(table=obj.maps["table"]).split()) == [b"1=10", b"2=20"]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("libc.so.6", "'uretprobe/libc.so.6' has no function"),
+        ("libc.so.6:getpgid+4", "a return probe fires when the function returns, it takes no offset"),
+    ],
+)
+def test_places_that_libbpf_refuses_too(compiled: Callable[[str], str], where: str, words: str) -> None:
+    with tracebee.Object(compiled("sections")) as obj:
+        for name, program in obj.programs.items():
+            program.autoload = name == "user_return"
+        obj.load()
+        with pytest.raises(UnsupportedError, match=re.escape(words)):
+            obj.programs["user_return"].attach(where)
 
 
 def test_what_does_not_fit(load: Load, tmp_path: Path) -> None:

@@ -317,6 +317,16 @@ class StructOpsVariable(MutableMapping[str, Any]):
         """The variable as it is now."""
         return next(s for s in self._owner.definition.struct_ops if s.map == self.name)
 
+    @property
+    def autoload(self) -> bool:
+        """Whether ``load`` makes it, and loads its programs: by default not in ``?.struct_ops`` sections."""
+        return self.name not in self._owner.not_made
+
+    @autoload.setter
+    def autoload(self, value: bool) -> None:
+        self._owner.before_loading(f"change '{self.name}'")
+        (self._owner.not_made.discard if value else self._owner.not_made.add)(self.name)
+
     def __getitem__(self, name: str) -> Any:
         from tracebee.obj.variables import decode_value
 

@@ -51,6 +51,7 @@ class Object:
         self.opened: list[Map] = []  # those of them that are ours to close
         self.targets: dict[str, Program] = {}  # programs that others trace or replace, by the others' names
         self.not_attached: set[str] = set()
+        self.not_made = {s.map for s in self.definition.struct_ops if s.section.startswith("?")}
         self._btf: Btf | None = None
         self._attachments: list[Attachment] = []
         self.programs: Mapping[str, ObjectProgram] = _Named(
@@ -114,11 +115,11 @@ class Object:
         """
         from tracebee.engine.kernel.loader import load_object
         from tracebee.engine.kernel.sections import for_this_kernel
+        from tracebee.engine.kernel.struct_ops import without
 
         self.before_loading("load")
-        self.definition = for_this_kernel(self.definition)
         self.loaded = load_object(
-            self.definition,
+            without(for_this_kernel(self.definition), self.not_made),
             target=kernel,
             reuse=self.reused,
             log_level=log_level,
@@ -143,7 +144,7 @@ class Object:
             sure = [p.name for p in self.definition.programs if is_attachable(p)]
             names = (
                 *(n for n in sure if n in loaded.programs and n not in self.not_attached),
-                *self.struct_ops,
+                *(ops.map for ops in loaded.object.struct_ops),
             )
         made: list[Any] = []
         try:

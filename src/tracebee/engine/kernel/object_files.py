@@ -7,6 +7,7 @@ import os
 from tracebee import uapi
 from tracebee.engine.kernel.loader import load_object
 from tracebee.engine.kernel.sections import attach_section, for_this_kernel, is_attachable
+from tracebee.engine.kernel.struct_ops import optional, without
 from tracebee.errors import DecodeError, UnsupportedError, UsageError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.sections import section_kind
@@ -69,7 +70,7 @@ def load_and_pin(
         obj = link_files([path, *options.others])
     else:
         obj = read_object(path)
-    obj = for_this_kernel(obj)
+    obj = for_this_kernel(without(obj, optional(obj)))
     if options.section:
         obj = _retyped(obj, options.section)
     if not obj.programs and not everything:
@@ -141,7 +142,11 @@ def _retyped(obj: Object, section: str) -> Object:
 
     def change(program: ProgramDef) -> ProgramDef:
         return program._replace(
-            type=kind.type, expected_attach_type=kind.attach_type, flags=kind.flags, section=section
+            type=kind.type,
+            expected_attach_type=kind.attach_type,
+            flags=kind.flags,
+            section=section,
+            attach_target=section.partition("/")[2] if kind.target else "",
         )
 
     return obj._replace(programs=tuple(change(program) for program in obj.programs))

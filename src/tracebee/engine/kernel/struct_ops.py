@@ -101,6 +101,23 @@ def _member_name(obj: Object, ops: StructOps, offset: int) -> str:
     raise UnsupportedError(f"{ops.map}: no member of struct {ops.type_name} at offset {offset}")
 
 
+def optional(obj: Object) -> set[str]:
+    """Variables in sections like ``?.struct_ops``, which are made only on demand."""
+    return {ops.map for ops in obj.struct_ops if ops.section.startswith("?")}
+
+
+def without(obj: Object, names: set[str]) -> Object:
+    """The object without some struct_ops variables, and without loading the programs that only they have."""
+    kept = tuple(ops for ops in obj.struct_ops if ops.map not in names)
+    members = {program for ops in obj.struct_ops for _, program in ops.members}
+    members -= {program for ops in kept for _, program in ops.members}
+    return obj._replace(
+        struct_ops=kept,
+        maps=tuple(m for m in obj.maps if m.name not in names),
+        programs=tuple(p._replace(autoload=False) if p.name in members else p for p in obj.programs),
+    )
+
+
 class Registration:
     """A struct that the kernel uses until ``close``, by an update of its map alone."""
 
