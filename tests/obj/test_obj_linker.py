@@ -132,6 +132,13 @@ def test_licenses_must_agree() -> None:
     assert link_objects([Object("a", "", (), ()), Object("b", "MIT", (), ())]).license == "MIT"
 
 
+def test_a_file_holds_one_script() -> None:
+    script, other = Object("a", "GPL", (), (), metadata=b"{}"), Object("b", "GPL", (), ())
+    assert link_objects([other, script]).metadata == b"{}"
+    with pytest.raises(DecodeError, match="a and b are both built from scripts"):
+        link_objects([script, other._replace(metadata=b"{}")])
+
+
 def test_static_maps_of_one_name_stay_apart() -> None:
     one = Object("a", "GPL", (MapDef("m", 1, 4, 4, 1),), (), exports=(Export("m"),))
     two = Object("b", "GPL", (MapDef("m", 2, 4, 4, 1),), ())

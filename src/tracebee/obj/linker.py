@@ -83,7 +83,7 @@ class _Linker:
             functions=tuple(self._functions()),
             btf=btf if any(part.obj.btf for part in self.parts) else b"",
             version=self._same("version"),
-            metadata=self._same("metadata"),
+            metadata=self._script(),
             variables=tuple(self._variables(new)),
             externs=tuple(e._replace(type_id=new[e.type_id]) for e in externs),
             struct_ops=tuple(self._struct_ops()),
@@ -103,6 +103,16 @@ class _Linker:
             (one, name), (other, second) = list(said.items())[:2]
             raise DecodeError(f"{field} of {name} is {one!r}, of {second} {other!r}")
         return next(iter(said), getattr(self.parts[0].obj, field))
+
+    def _script(self) -> bytes:
+        """What the one part that was built from a script says of it."""
+        found = [part for part in self.parts if part.obj.metadata]
+        if len(found) > 1:
+            raise DecodeError(
+                f"{found[0].file} and {found[1].file} are both built from scripts",
+                hint="a file holds one script: put their probes into one, and build that",
+            )
+        return found[0].obj.metadata if found else b""
 
     # Names.
 
