@@ -57,5 +57,5 @@ def test_functions_of_another_type_are_not_taken(compiled: Callable[[str], str])
     obj = obj._replace(externs=tuple(e._replace(weak=True) for e in obj.externs))
     with load_object(obj) as loaded:
         assert list(loaded.programs) == ["weak"]
-    with pytest.raises(VerifierError, match="'unguarded' needs what this kernel does not have: bpf_task_acq"):
+    with pytest.raises(VerifierError, match="'unguarded' calls the function 'bpf_task_acquire', which this"):
         load_object(obj, programs=lambda p: p.name == "unguarded")
