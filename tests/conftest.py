@@ -65,6 +65,9 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "kprobe_multi": lambda: _kprobe() and _kernel_function("bpf_kprobe_multi_link_attach"),
     "fentry": _fentry,
     "uprobe_multi": lambda: _bpf() and _kernel_function("bpf_uprobe_multi_link_attach"),
+    "uprobe_session": lambda: (
+        _bpf() and b"\0BPF_TRACE_UPROBE_SESSION\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
+    ),
     "module_btf": lambda: _bpf() and len(os.listdir("/sys/kernel/btf")) > 1,
     "tcp_struct_ops": lambda: _bpf() and _kernel_function("bpf_tcp_ca_reg"),
     "arena": lambda: _bpf() and _kernel_function("bpf_arena_alloc_pages"),

@@ -42,6 +42,7 @@ NUMBERS = {
     "function": 12,
     "event": 13,
     "raw": 14,
+    "session": 15,
 }
 
 
@@ -244,6 +245,22 @@ def test_one_version_of_a_function(load: Load, tmp_path: Path) -> None:
         with obj.programs["function"].attach(f"{library}:{place}"):
             assert greet() == 2
         assert hits(obj, "function") == expected
+
+
+@pytest.mark.needs("uprobe_session")
+def test_sessions_of_calls_and_returns(load: Load) -> None:
+    obj = load("session")
+    with obj.programs["session"].attach("libc.so.6:getpgi[d]", pid=os.getpid()):
+        os.getpgid(0)
+    assert hits(obj, "session") == 2
+
+
+def test_iterators_over_tasks(load: Load) -> None:
+    program = load("tasks").programs["tasks"]
+    everyone = {int(line) for line in program.read().split()}
+    assert len(everyone) > 1
+    assert os.getpid() in everyone
+    assert {int(line) for line in program.read(pid=os.getpid()).split()} == {os.getpid()}
 
 
 def test_iterators_over_a_map(load: Load) -> None:

@@ -78,4 +78,23 @@ SEC("iter/bpf_map_elem") int print(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+SEC("uprobe.session") int session(void *ctx) { return hit(15, 0); }
+
+struct task_struct {
+	int pid, tgid;
+} __attribute__((preserve_access_index));
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+} __attribute__((preserve_access_index));
+
+SEC("iter/task") int tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (task)
+		BPF_SEQ_PRINTF(ctx->meta->seq, "%d\n", task->tgid);
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";
