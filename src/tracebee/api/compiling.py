@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from tracebee.api import this_machine
 from tracebee.lang.compile import compile_script
 from tracebee.lang.config import SETTINGS, from_environment
 from tracebee.lang.frontend import load
@@ -33,6 +34,7 @@ def compile_text(
     named: Mapping[str, str] | None = None,
     unsafe: bool = False,
     lasting: bool = False,
+    portable: bool = False,
     user: bool = False,
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
@@ -44,6 +46,7 @@ def compile_text(
 
     :param pid: the process it is to trace (``-p``).
     :param command_pid, command_path: the held process of ``-c`` and its program.
+    :param portable: for ``tracebee build``: what is of this machine alone stays out of the code.
     :param lasting: it is to run without a process behind it (``--pin``).
     :param user: for the user engine: only what needs no privilege is looked at.
     :param config: settings that come before the script's own config block.
@@ -53,7 +56,9 @@ def compile_text(
     :param after_pass: called after each pass over the IR, to dump or check it.
     :raises SourceError: the script is wrong, with every error found.
     """
-    machine = Machine(pid if pid is not None else command_pid, command=command_path, user=user)
+    machine = Machine(
+        pid if pid is not None else command_pid, command=command_path, user=user, portable=portable
+    )
     loaded = load(source, params=parameters, lookup=machine.records.named)
     settings: dict[str, Any] = {n: s.default for n, s in SETTINGS.items() if s.default is not None}
     settings |= from_environment(os.environ if environment is None else environment)
@@ -72,12 +77,13 @@ def compile_text(
             named=named,
             unsafe=unsafe,
             lasting=lasting,
+            portable=portable,
             cpid=command_pid,
-            ncpus=_possible_cpus(),
-            pid_namespace=_pid_namespace(),
-            start=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
-            symbol=_kernel_address,
-            user_symbol=_user_symbol,
+            ncpus=this_machine.possible_cpus(),
+            pid_namespace=this_machine.pid_namespace(),
+            start=0 if portable else time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            symbol=this_machine.kernel_address,
+            user_symbol=this_machine.user_symbol,
             cpu_version=_cpu_version if cpu_version is None else cpu_version,
             warn=warn,
             after_pass=after_pass,
@@ -98,32 +104,3 @@ def _cpu_version() -> int:
         return 4 if has("isa_v4") else 3
     except PrivilegeError:
         return 4  # no kernel program then: the virtual machine has every instruction
-
-
-def _possible_cpus() -> int:
-    from tracebee.kernel.cpus import possible
-
-    return len(possible())
-
-
-# The inode of the first PID namespace (include/linux/proc_ns.h, PROC_PID_INIT_INO).
-_FIRST_PID_NAMESPACE = 0xEFFFFFFC
-
-
-def _pid_namespace() -> tuple[int, int] | None:
-    found = os.stat("/proc/self/ns/pid")
-    return None if found.st_ino == _FIRST_PID_NAMESPACE else (found.st_dev, found.st_ino)
-
-
-def _kernel_address(name: str) -> int:
-    from tracebee.kernel.kallsyms import address_of
-
-    return address_of(name) or 0
-
-
-def _user_symbol(path: str, name: str) -> tuple[int, int]:
-    from tracebee.elf import ElfFile, find_symbol
-
-    with ElfFile(path) as image:
-        found = find_symbol(image, name, tuple(range(16)))
-    return (found.addr, found.size) if found is not None else (0, 0)

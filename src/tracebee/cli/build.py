@@ -46,6 +46,7 @@ def run(argv: Sequence[str]) -> int:
         unsafe=arguments.flag("unsafe"),
         warn=lambda finding: print(f"WARNING: {finding}", file=sys.stderr),
         cpu_version=3,
+        portable=True,
     )
     obj = to_object(script)
     functions = (*(p.function for p in obj.programs), *obj.functions)

@@ -43,6 +43,10 @@ def leave(arguments: Arguments) -> int:
             lasting=True,
             warn=None if arguments.flag("no_warnings") else warn,
         )
+    else:
+        from tracebee.api.built import for_this_machine
+
+        script = for_this_machine(script)
     if is_once(script):
         raise UsageError("the script ends by itself: there is nothing to leave running")
     engine = LastingEngine(pid=pid)

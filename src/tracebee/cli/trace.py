@@ -120,7 +120,9 @@ class _Tracing:
         self, command: Command | None, after_pass: Callable[[str, Function], None] | None = None
     ) -> Script:
         if self.built is not None:
-            return self.built
+            from tracebee.api.built import for_this_machine
+
+            return for_this_machine(self.built, command_pid=None if command is None else command.pid)
         from tracebee.api.compiling import compile_text
 
         return compile_text(

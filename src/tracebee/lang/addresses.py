@@ -79,6 +79,8 @@ def _check_kaddr(a: Analyser, node: ast.Call) -> Type:
 
 
 def _kaddr(a: Analyser, node: ast.Call) -> int | None:
+    if a.options.portable:
+        return None  # the runner looks it up
     name = evaluate(a, node.arguments[0])
     return a.options.symbol(name) if a.options.symbol is not None and isinstance(name, str) else None
 
@@ -107,10 +109,21 @@ def _check_uaddr(a: Analyser, node: ast.Call) -> Type:
     return pointer(Type("int", found[1] if found[1] in (1, 2, 4, 8) else 8), "user")
 
 
+def _emit_kaddr(g: Gen, node: ast.Call) -> Value:
+    return g.unit.machine_value(g.b, "kaddr", str(evaluate(g.analyser, node.arguments[0])))
+
+
 def _uaddr(a: Analyser, node: ast.Call) -> int | None:
+    if a.options.portable:
+        return None
     name = evaluate(a, node.arguments[0])
     found = _user_symbol(a, name) if isinstance(name, str) else None
     return None if found is None else found[0]
+
+
+def _emit_uaddr(g: Gen, node: ast.Call) -> Value:
+    name = str(evaluate(g.analyser, node.arguments[0]))
+    return g.unit.machine_value(g.b, "uaddr", g.group.targets[0].spec["path"], name)
 
 
 def _check_reg(a: Analyser, node: ast.Call) -> Type:
@@ -233,16 +246,24 @@ def _check_cgroupid(a: Analyser, node: ast.Call) -> Type:
     path = _literal(a, node)
     if path is None:
         return UNKNOWN
-    if _cgroupid(a, node) is None:
+    if _cgroup(path) is None:
         return a.error(f"cgroup '{path}' does not exist", node.arguments[0].span)
     return UINT64
 
 
 def _cgroupid(a: Analyser, node: ast.Call) -> int | None:
     path = evaluate(a, node.arguments[0])
+    return _cgroup(path) if isinstance(path, str) and not a.options.portable else None
+
+
+def _emit_cgroupid(g: Gen, node: ast.Call) -> Value:
+    return g.unit.machine_value(g.b, "cgroupid", str(evaluate(g.analyser, node.arguments[0])))
+
+
+def _cgroup(path: str) -> int | None:
     try:
         # A cgroup's id is its directory's inode number, on 64-bit machines.
-        return os.stat(path).st_ino if isinstance(path, str) else None
+        return os.stat(path).st_ino
     except OSError:
         return None
 
@@ -263,15 +284,15 @@ def _check_strerror(a: Analyser, node: ast.Call) -> Type:
 FUNCTIONS = table(
     Function("ksym", 1, 1, _check_ksym, _emit_first, usage="ksym(address)"),
     Function("usym", 1, 1, _check_usym, into=_usym_into, usage="usym(address)"),
-    Function("kaddr", 1, 1, _check_kaddr, constant=_kaddr, usage='kaddr("symbol")'),
-    Function("uaddr", 1, 1, _check_uaddr, constant=_uaddr, usage='uaddr("symbol")'),
+    Function("kaddr", 1, 1, _check_kaddr, _emit_kaddr, constant=_kaddr, usage='kaddr("symbol")'),
+    Function("uaddr", 1, 1, _check_uaddr, _emit_uaddr, constant=_uaddr, usage='uaddr("symbol")'),
     Function("reg", 1, 1, _check_reg, _emit_reg, usage='reg("name")'),
     Function("ntop", 1, 2, _check_ntop, into=_ntop_into, usage="ntop([family, ]address)"),
     Function("pton", 1, 1, _check_pton, place=_pton_place, usage='pton("address")'),
     Function("macaddr", 1, 1, _check_macaddr, into=_macaddr_into, usage="macaddr(array)"),
     Function("kptr", 1, 1, _check_space, _emit_first, usage="kptr(pointer)"),
     Function("uptr", 1, 1, _check_space, _emit_first, usage="uptr(pointer)"),
-    Function("cgroupid", 1, 1, _check_cgroupid, constant=_cgroupid, usage='cgroupid("path")'),
+    Function("cgroupid", 1, 1, _check_cgroupid, _emit_cgroupid, constant=_cgroupid, usage='cgroupid("path")'),
     Function("cgroup_path", 1, 2, _check_cgroup_path, _emit_first, usage='cgroup_path(id[, "filter"])'),
     Function("strerror", 1, 1, _check_strerror, _emit_first, usage="strerror(number)"),
 )

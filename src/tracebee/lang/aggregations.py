@@ -275,6 +275,8 @@ def reduce_node(g: Gen, node: ast.Map | ast.MapAccess) -> Value:
 
 def reduce_entry(g: Gen, node: ast.Map | ast.MapAccess, key: Value) -> Value:
     """The number of the entry with this key, 0 when there is none."""
+    from tracebee.lang.builtins import cpus
+
     b = g.b
     state = g.map_state(node)
     t = state.value
@@ -285,7 +287,7 @@ def reduce_entry(g: Gen, node: ast.Map | ast.MapAccess, key: Value) -> Value:
     b.jump(head)
     b.at(head)
     looking = b.block("look")
-    b.branch(b.compare("ult", b.get(cpu), g.analyser.options.ncpus), looking, done)
+    b.branch(b.compare("ult", b.get(cpu), cpus(g)), looking, done)
     b.at(looking)
     entry = b.helper("map_lookup_percpu_elem", b.map_ref(map_name(state.name)), key, b.get(cpu))
     b.branch(entry, body, done)

@@ -64,16 +64,40 @@ def _id(*, high: bool) -> Emit:
     plain = _helper("get_current_pid_tgid", high=high, low=not high)
 
     def emit(g: Gen, node: ast.Builtin | ast.Call, ptr: Value | None, offset: int) -> Value | None:
-        namespace = g.analyser.options.pid_namespace
+        options = g.analyser.options
+        if options.portable:
+            return _portable_id(g, plain(g, node, ptr, offset), high=high)
+        namespace = options.pid_namespace
         if namespace is None:
             return plain(g, node, ptr, offset)
-        b = g.b
-        found = b.alloca(8)
-        # struct bpf_pidns_info: u32 pid, u32 tgid, in the kernel's sense of them.
-        b.helper("get_ns_current_pid_tgid", namespace[0], namespace[1], found, 8)
-        return b.load(found, 4 if high else 0, 4)
+        return _id_within(g, *namespace, high=high)
 
     return emit
+
+
+def _portable_id(g: Gen, plain: Value | None, *, high: bool) -> Value:
+    """The same where the runner says which namespace is its own, 0 being the first."""
+    assert plain is not None
+    b = g.b
+    result = b.local("id")
+    b.set(result, plain)
+    inode = g.unit.machine_value(b, "pid_namespace", "inode")
+    inside, done = b.block("inside"), b.block("id")
+    b.branch(inode, inside, done)
+    b.at(inside)
+    device = g.unit.machine_value(b, "pid_namespace", "device")
+    b.set(result, _id_within(g, device, inode, high=high))
+    b.jump(done)
+    b.at(done)
+    return b.get(result)
+
+
+def _id_within(g: Gen, device: Value | int, inode: Value | int, *, high: bool) -> Value:
+    b = g.b
+    found = b.alloca(8)
+    # struct bpf_pidns_info: u32 pid, u32 tgid, in the kernel's sense of them.
+    b.helper("get_ns_current_pid_tgid", device, inode, found, 8)
+    return b.load(found, 4 if high else 0, 4)
 
 
 def _comm(g: Gen, _: ast.Builtin | ast.Call, ptr: Value | None, offset: int) -> None:
@@ -82,23 +106,32 @@ def _comm(g: Gen, _: ast.Builtin | ast.Call, ptr: Value | None, offset: int) -> 
 
 
 def _cpid(g: Gen, _: ast.Builtin | ast.Call, __: Value | None, ___: int) -> Value:
+    if g.analyser.options.portable:
+        return g.unit.machine_value(g.b, "cpid")
     return g.b.const(g.analyser.options.cpid or 0)
 
 
 def _has_cpid(g: Gen, _: ast.Builtin | ast.Call, __: Value | None, ___: int) -> Value:
+    if g.analyser.options.portable:
+        return g.b.compare("ne", g.unit.machine_value(g.b, "cpid"), 0)
     return g.b.const(int(g.analyser.options.cpid is not None))
 
 
+def cpus(g: Gen) -> Value:
+    """The number of CPUs that there may be."""
+    options = g.analyser.options
+    if options.portable:
+        return g.unit.machine_value(g.b, "ncpus", here=options.ncpus)
+    return g.b.const(options.ncpus)
+
+
 def _ncpus(g: Gen, _: ast.Builtin | ast.Call, __: Value | None, ___: int) -> Value:
-    return g.b.const(g.analyser.options.ncpus)
+    return cpus(g)
 
 
 def _elapsed(g: Gen, _: ast.Builtin | ast.Call, __: Value | None, ___: int) -> Value:
-    b = g.b
-    from tracebee.lang.script import RODATA
-
-    start = b.load(b.data_ref(RODATA, g.unit.start_slot(g.analyser.options.start)), 0, 8)
-    return b.binary("sub", b.helper("ktime_get_boot_ns"), start)
+    start = g.unit.machine_value(g.b, "start", here=g.analyser.options.start)
+    return g.b.binary("sub", g.b.helper("ktime_get_boot_ns"), start)
 
 
 def _probe(g: Gen, _: ast.Builtin | ast.Call, __: Value | None, ___: int) -> Value:
@@ -190,7 +223,7 @@ def _sarg(g: Gen, node: ast.Builtin | ast.Call, _: Value | None, __: int) -> Val
 
 
 def _cpid_type(a: Analyser, _: str) -> Type:
-    if a.options.cpid is None:
+    if a.options.cpid is None and not a.options.portable:
         raise Diagnostic("cpid has no value: no command was given", hint="run with -c COMMAND")
     return UINT32
 

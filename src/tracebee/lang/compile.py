@@ -225,5 +225,6 @@ def map_infos(unit: Unit, analyser: Analyser) -> tuple[MapInfo, ...]:
 
 
 def _config(options: Options, unit: Unit) -> dict[str, Any]:
-    """The settings; where ``elapsed`` counts from, which a runner writes; where exit() says that it ran."""
-    return {**options.config, "start_offset": unit.start_offset, "stop_offset": unit.stop_offset}
+    """The settings; which numbers of its machine a runner writes where; where exit() says that it ran."""
+    values = [[offset, *what] for what, offset in unit.machine_values.items()]
+    return {**options.config, "machine_values": values, "stop_offset": unit.stop_offset}

@@ -102,6 +102,8 @@ def _ternary(a: Analyser, node: ast.Ternary) -> int | str | None:
 
 
 def _builtin(a: Analyser, node: ast.Builtin) -> int | None:
+    if a.options.portable:
+        return None  # known where the script runs
     if node.name == "ncpus":
         return a.options.ncpus
     if node.name == "has_cpid":

@@ -34,6 +34,7 @@ class Options:
     :param start: nanoseconds of CLOCK_BOOTTIME from which ``elapsed`` counts.
     :param symbol: address of a kernel symbol by name (for ``kaddr``), 0 when there is none.
     :param user_symbol: (address, size) of a symbol in an executable's file, for ``uaddr``.
+    :param portable: it may run on another machine and kernel: nothing of this one's goes into the code.
     :param cpu_version: instructions the target has: 3, or 4 (Linux 6.6 and later), or a function that
         finds out.
     :param warn: called with every warning about the script.
@@ -48,6 +49,7 @@ class Options:
         named: Mapping[str, str] | None = None,
         unsafe: bool = False,
         lasting: bool = False,
+        portable: bool = False,
         cpid: int | None = None,
         ncpus: int = 1,
         pid_namespace: tuple[int, int] | None = None,
@@ -63,6 +65,7 @@ class Options:
         self.named = dict(named or {})
         self.unsafe = unsafe
         self.lasting = lasting
+        self.portable = portable
         self.cpid = cpid
         self.ncpus = ncpus
         self.pid_namespace = pid_namespace

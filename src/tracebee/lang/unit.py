@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from tracebee.ir import Value
     from tracebee.lang.analyse import MapState
     from tracebee.source import Source, Span
 
@@ -36,7 +37,8 @@ class Unit:
         self.scalars_size = 0
         self.next_stack_id = -1
         self.stop_offset = -1  # a lasting script's exit() leaves its code + 1 here
-        self.start_offset = -1  # for a script built into a file, its runner writes the time here
+        # Numbers of the machine that runs the script, in RODATA: what each is, and its offset there.
+        self.machine_values: dict[tuple[str, ...], int] = {}
 
     def action(
         self, kind: str, types: Sequence[Type], text: str = "", span: Span | None = None, **args: Any
@@ -95,13 +97,17 @@ class Unit:
             self.scalars_size += 8
         return self.stop_offset
 
-    def start_slot(self, start: int) -> int:
-        """The place in RODATA of the time from which ``elapsed`` counts."""
-        if self.start_offset < 0:
+    def machine_value(self, b: Builder, *what: str, here: int = 0) -> Value:
+        """A number that the runner of a built script writes into RODATA (``api.built`` has a row for each).
+
+        :param here: what it is unless a runner says otherwise.
+        """
+        offset = self.machine_values.get(what)
+        if offset is None:
             self.rodata.extend(bytes(-len(self.rodata) % 8))
-            self.start_offset = len(self.rodata)
-            self.rodata.extend(start.to_bytes(8, "little"))
-        return self.start_offset
+            offset = self.machine_values[what] = len(self.rodata)
+            self.rodata.extend(here.to_bytes(8, "little"))
+        return b.load(b.data_ref(RODATA, offset), 0, 8)
 
     def count_loss(self, b: Builder, cause: str) -> None:
         """Add one to the counter of a cause of loss."""

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 # Where the engine would choose by the machine, an object file must say a number.
 _RING_BUFFER = 1 << 22
+# The kernel's functions that scripts call (kernel/bpf/bpf_iter.c): result and parameters.
+_KERNEL_FUNCTIONS = {
+    "bpf_iter_num_new": ("int", "struct bpf_iter_num *", "int", "int"),
+    "bpf_iter_num_next": ("int *", "struct bpf_iter_num *"),
+    "bpf_iter_num_destroy": ("void", "struct bpf_iter_num *"),
+}
 
 
 def described(obj: Object, kernel: Btf | None = None) -> Object:
@@ -196,8 +202,19 @@ class _Describer:
                     called[reloc.symbol] = reloc.weak
         if not called:
             return []
-        # What the kernel takes is checked against its own prototype; here any will do.
-        proto = self.types.func_proto(self.types.integer("long", 8, signed=True), [])
-        types = {name: self.types.func(name, proto, BTF_FUNC_EXTERN) for name in called}
+        types = {name: self._kernel_function(name) for name in called}
         self.types.datasec(KSYMS, 0, [(type_id, 0, 0) for type_id in types.values()])
         return [Extern(name, "kfunc", types[name], weak) for name, weak in called.items()]
+
+    def _kernel_function(self, name: str) -> int:
+        """Its declaration, which loaders compare with the kernel's."""
+        if name not in _KERNEL_FUNCTIONS:
+            raise UnsupportedError(f"{self.obj.name}: the type of the kernel's function {name} is not known")
+        b = self.types
+        number = b.integer("int", 4, signed=True)
+        word = b.array(b.integer("unsigned long long", 8), 1)
+        types = {"void": 0, "int": number, "int *": b.ptr(number)}
+        types["struct bpf_iter_num *"] = b.ptr(b.struct("bpf_iter_num", 8, [("__opaque", word, 0)]))
+        result, *parameters = _KERNEL_FUNCTIONS[name]
+        proto = b.func_proto(types[result], [(f"a{i}", types[t]) for i, t in enumerate(parameters)])
+        return b.func(name, proto, BTF_FUNC_EXTERN)

@@ -14,11 +14,12 @@ from tracebee.kernel import kallsyms, tracefs
 from tracebee.kernel.link import Link
 from tracebee.kernel.perf import PerfEvent
 from tracebee.probes import kernel_functions
+from tracebee.probes.bulk import attach_type
 from tracebee.probes.group import CallGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
 from tracebee.probes.missing import missing
-from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_KPROBE_MULTI
+from tracebee.uapi import BPF_PROG_TYPE_KPROBE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[K
     kind = kind_of(point.parts[0]).name
     module, place = _split(point, kind)
     wanted = [(f"{kind}:{name}", spec) for name, spec in _places(module, place, kind, machine)]
-    multi = len(wanted) > 1 and machine.has("kprobe_multi") and all(set(s) == {"function"} for _, s in wanted)
+    multi = attach_type(kind, [spec for _, spec in wanted], machine)
     name = f"{kind}.multi" if multi else kind
     section = f"{name}/{place}" if len(wanted) == 1 or multi else name
     group = KernelFunction(kind, section, wanted, machine.regs, returns=kind == "kretprobe")
-    group.expected_attach_type = BPF_TRACE_KPROBE_MULTI if multi else 0
+    group.expected_attach_type = multi
     return [group]
 
 

@@ -23,12 +23,21 @@ class Machine:
     :param pid: the process of ``-p``, or None; paths are then looked up in its root.
     :param command: the path of the program of ``-c``, for probes that name none.
     :param user: for the user engine: without what only the privileged may read.
+    :param portable: for programs that other kernels are to take: without what only newer ones have.
     """
 
-    def __init__(self, pid: int | None = None, *, command: str | None = None, user: bool = False) -> None:
+    def __init__(
+        self,
+        pid: int | None = None,
+        *,
+        command: str | None = None,
+        user: bool = False,
+        portable: bool = False,
+    ) -> None:
         self.pid = pid
         self.command = command
         self.user = user
+        self.portable = portable
         self.warnings: list[str] = []
         self._kept: dict[str, Any] = {}
 
@@ -80,6 +89,8 @@ class Machine:
 
     def has(self, feature: str) -> bool:
         """Whether the kernel has a feature of ``FEATURES``; found once."""
+        if self.portable:
+            return False
         if feature not in self._kept:
             self._kept[feature] = kernel_has(feature)
         found: bool = self._kept[feature]

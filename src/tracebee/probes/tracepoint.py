@@ -162,6 +162,8 @@ def _raw(events: list[tuple[str, str]], machine: Machine, uses: frozenset[str]) 
 
 def _keeps_cookies(machine: Machine) -> bool:
     """Whether raw tracepoints keep a cookie (Linux 6.10)."""
+    if machine.portable:
+        return False
     try:
         machine.btf.member_path(machine.btf.find("struct bpf_raw_tp_link"), "cookie")
     except (SymbolError, UnsupportedError):

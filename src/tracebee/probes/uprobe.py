@@ -14,13 +14,14 @@ from tracebee.elf import ElfFile, find_symbol
 from tracebee.elf.symbols import functions
 from tracebee.errors import DecodeError, Diagnostic, MissingProbe
 from tracebee.probes.binary import find_binaries
+from tracebee.probes.bulk import attach_type
 from tracebee.probes.group import CallGroup
 from tracebee.probes.kinds import kind_of
 from tracebee.probes.machine import is_wild, matching
 from tracebee.probes.missing import missing
 from tracebee.probes.user_attach import attach_user
 from tracebee.typed import NamedTuple
-from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_UPROBE_MULTI
+from tracebee.uapi import BPF_PROG_TYPE_KPROBE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[U
         wanted += _functions(binary, language, place, kind, machine, many=is_wild(path))
     if not wanted:
         raise MissingProbe(f"no function matches '{point.text}'")
-    multi = machine.has("uprobe_multi")
+    multi = attach_type(kind, [spec for _, spec in wanted], machine)
     name = f"{kind}.multi" if multi else kind
     section = f"{name}/{wanted[0][1]['path']}:{place}" if len(wanted) == 1 else name
     group = UserFunction(kind, section, wanted, machine.regs, returns=returns)
-    group.expected_attach_type = BPF_TRACE_UPROBE_MULTI if multi else 0
+    group.expected_attach_type = multi
     return [group]
 
 

@@ -14,6 +14,7 @@ from tracebee.elf.constants import SHT_NOTE
 from tracebee.errors import DecodeError, Diagnostic
 from tracebee.kernel import procmaps
 from tracebee.probes.binary import find_binaries
+from tracebee.probes.bulk import attach_type
 from tracebee.probes.group import RegsGroup
 from tracebee.probes.machine import is_wild, matching
 from tracebee.probes.missing import missing
@@ -21,7 +22,7 @@ from tracebee.probes.uprobe import open_image
 from tracebee.probes.usdt_args import emit_argument, parse_arguments
 from tracebee.probes.user_attach import attach_user
 from tracebee.typed import NamedTuple
-from tracebee.uapi import BPF_PROG_TYPE_KPROBE, BPF_TRACE_UPROBE_MULTI
+from tracebee.uapi import BPF_PROG_TYPE_KPROBE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,11 +135,11 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[U
     if not layouts:
         listed = f"tracebee -l 'usdt:{path}:*' lists the probes there are"
         raise missing(f"no USDT probe matches '{point.text}'", name, set(known), listed)
-    multi = machine.has("uprobe_multi")
     groups = []
     for layout, wanted_here in layouts.values():
+        multi = attach_type("usdt", [spec for _, spec in wanted_here], machine)
         group = Usdt("uprobe.multi" if multi else "usdt", wanted_here, machine.regs, layout)
-        group.expected_attach_type = BPF_TRACE_UPROBE_MULTI if multi else 0
+        group.expected_attach_type = multi
         groups.append(group)
     return groups
 

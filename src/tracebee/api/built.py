@@ -1,0 +1,97 @@
+"""A script out of an object file, made ready for this machine: the numbers that its code takes from here, and
+the links that this kernel has.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tracebee.api import this_machine
+from tracebee.errors import SymbolError
+from tracebee.lang.script import RODATA
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tracebee.lang.script import Script
+
+
+def for_this_machine(script: Script, *, command_pid: int | None = None) -> Script:
+    """The script with this machine's numbers in its constants, attached in bulk where that can be.
+
+    :param command_pid: the process of ``-c``.
+    :raises SymbolError: it names something that is not here.
+    """
+    maps = tuple(
+        m._replace(contents=_constants(m.contents or b"", script, command_pid)) if m.name == RODATA else m
+        for m in script.object.maps
+    )
+    bulk = _attach_types(script)
+    programs = tuple(
+        p._replace(expected_attach_type=bulk[p.name]) if bulk.get(p.name) else p
+        for p in script.object.programs
+    )
+    return script._replace(object=script.object._replace(maps=maps, programs=programs))
+
+
+def _constants(contents: bytes, script: Script, command_pid: int | None) -> bytes:
+    filled = bytearray(contents)
+    values: list[list[Any]] = script.config.get("machine_values", [])
+    for offset, kind, *words in values:
+        number = (command_pid or 0) if kind == "cpid" else _VALUES[kind](*words)
+        filled[offset : offset + 8] = number.to_bytes(8, "little")
+    return bytes(filled)
+
+
+def _attach_types(script: Script) -> dict[str, int]:
+    """By program: what this kernel attaches many targets at once with; 0 for one by one."""
+    from tracebee.probes.bulk import attach_type
+    from tracebee.probes.machine import Machine
+
+    machine = Machine()
+    return {a.program: attach_type(a.kind, [t.spec for t in a.targets], machine) for a in script.attachments}
+
+
+def _pid_namespace(what: str) -> int:
+    device, inode = this_machine.pid_namespace() or (0, 0)
+    return inode if what == "inode" else device
+
+
+def _kaddr(name: str) -> int:
+    address = this_machine.kernel_address(name)
+    if not address:
+        raise SymbolError(
+            f"the script asks for the address of '{name}', which this kernel does not have",
+            hint="/proc/kallsyms has all names there are; reading addresses there takes root",
+        )
+    return address
+
+
+def _uaddr(path: str, name: str) -> int:
+    address, _ = this_machine.user_symbol(path, name)
+    if not address:
+        raise SymbolError(f"the script asks for the address of '{name}', which {path} does not have here")
+    return address
+
+
+def _cgroupid(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        raise SymbolError(
+            f"the script asks for the id of cgroup '{path}', which does not exist here"
+        ) from None
+
+
+# What ``lang.unit.Unit.machine_value`` may ask for.
+_VALUES: dict[str, Callable[..., int]] = {
+    "start": lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    "ncpus": this_machine.possible_cpus,
+    "pid_namespace": _pid_namespace,
+    "kaddr": _kaddr,
+    "uaddr": _uaddr,
+    "cgroupid": _cgroupid,
+}
