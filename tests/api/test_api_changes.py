@@ -68,6 +68,41 @@ def test_constants_of_every_type(obj: tracebee.Object) -> None:
         values["limits"] = [1]
 
 
+def test_parts_of_variables(obj: tracebee.Object) -> None:
+    values = obj.variables
+    values["rules[1]"] = RULE
+    values["rules[1].where[1].port"] = 7
+    values["rules[1].name"] = "other"
+    values["limits[3]"] = 50
+    values["packed.high"] = 1 << 39
+    values["packed.middle"] = -64
+    assert values["rules[1].where"] == [{"port": 80, "weight": -3}, {"port": 7, "weight": 1}]
+    assert values["limits"] == [1, 2, 3, 50]
+    for name, words in (
+        ("limits[4]", "the array has 4 elements"),
+        ("limits.x", r"const volatile __u32\[4\] has no '.x'"),
+        ("rules[0].prot", "prot"),
+        ("limits[x]", r"cannot read '\[x\]'"),
+        ("limit[0]", "no global variable 'limit'"),
+    ):
+        with pytest.raises(SymbolError, match=words):
+            values[name]
+    with pytest.raises(EncodeError, match=r"packed.middle: 128 does not fit a bit-field of 7"):
+        values["packed.middle"] = 128
+    obj.load()
+    obj.programs["sum"].test_run(PACKET)
+    assert values["last.where[1]"] == {"port": 7, "weight": 1}
+    assert values["last.name"] == "other"
+    assert values["packed"] == {"low": 1, "middle": 63, "high": (1 << 39) + 1}
+    values["packed.low"] = 5
+    values["table[1]"] = -1
+    obj.programs["sum"].test_run(PACKET)
+    assert values["packed"] == {"low": 5, "middle": 62, "high": (1 << 39) + 6}
+    assert values["table"] == [1, -1, 3]
+    values["packed"] = dict(values["packed"])
+    assert values["packed.high"] == (1 << 39) + 6
+
+
 def test_maps_are_made_as_they_are_asked_to_be(obj: tracebee.Object) -> None:
     counts = obj.maps["counts"]
     counts.max_entries = 1000

@@ -246,39 +246,44 @@ class ObjectMap(Table):
 
 
 class Variables(MutableMapping[str, Any]):
-    """Global variables by name: initial values before loading, afterwards the memory that programs share."""
+    """Global variables by name: initial values before loading, afterwards the memory that programs share.
+
+    A part of one is named as in C: ``rules[1].port``.
+    """
 
     def __init__(self, owner: Object) -> None:
         self._owner = owner
 
     def __getitem__(self, name: str) -> Any:
-        from tracebee.obj.variables import decode_value
+        from tracebee.obj.variables import read_value, split_name
 
-        variable = self._find(name)
+        variable, path = split_name(self._owner.definition, name)
         data = self._contents(variable)[variable.offset : variable.offset + variable.size]
-        return (
-            decode_value(self._owner.btf, variable.type_id, bytes(data)) if variable.type_id else bytes(data)
-        )
+        return read_value(self._owner.btf, variable.type_id, bytes(data), path, name)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        from tracebee.obj.variables import encode_value, with_variable
+        from tracebee.obj.variables import split_name, with_variable, write_value
 
         owner = self._owner
         if owner.loaded is None:
             owner.definition = with_variable(owner.definition, name, value)
             return
-        variable = self._find(name)
+        variable, path = split_name(owner.definition, name)
         if owner.maps[variable.map].definition.frozen:
             raise UsageError(
-                f"'{name}' is read-only once {owner.name} is loaded", hint="set it before load()"
+                f"'{variable.name}' is read-only once {owner.name} is loaded", hint="set it before load()"
             )
-        data = encode_value(owner.btf, variable.type_id, value, variable.size, name)
+        whole = self._contents(variable)
+        data = bytearray(whole[variable.offset : variable.offset + variable.size])
+        part = write_value(owner.btf, variable.type_id, data, path, value, name)
+        # What is not meant is not written: a program may be changing it.
+        place = slice(variable.offset + part.start, variable.offset + part.stop)
         if variable.map in owner.loaded.memory:
-            owner.loaded.memory[variable.map][variable.offset : variable.offset + variable.size] = data
+            owner.loaded.memory[variable.map][place] = bytes(data[part])
             return
-        whole = bytearray(self._contents(variable))
-        whole[variable.offset : variable.offset + variable.size] = data
-        owner.maps[variable.map].map.update(bytes(4), bytes(whole))
+        contents = bytearray(whole)
+        contents[place] = data[part]
+        owner.maps[variable.map].map.update(bytes(4), bytes(contents))
 
     def __delitem__(self, name: str) -> None:
         raise UsageError(f"variable '{name}' cannot be deleted")
@@ -288,11 +293,6 @@ class Variables(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-    def _find(self, name: str) -> model.Variable:
-        from tracebee.obj.variables import find_variable
-
-        return find_variable(self._owner.definition, name)
 
     def _contents(self, variable: model.Variable) -> bytes | memoryview:
         owner = self._owner

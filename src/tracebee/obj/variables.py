@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tracebee.btf.kinds import (
     BTF_INT_BOOL,
     BTF_INT_CHAR,
@@ -14,6 +16,7 @@ from tracebee.btf.kinds import (
     ENUMS,
 )
 from tracebee.errors import EncodeError, SymbolError
+from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,16 +45,93 @@ def with_variable(obj: Object, name: str, value: Any) -> Object:
     """
     from tracebee.btf import Btf
 
-    variable = find_variable(obj, name)
-    data = encode_value(Btf.from_bytes(obj.btf), variable.type_id, value, variable.size, name)
+    variable, path = split_name(obj, name)
     maps = []
     for definition in obj.maps:
         if definition.name == variable.map and definition.contents is not None:
             contents = bytearray(definition.contents)
+            data = contents[variable.offset : variable.offset + variable.size]
+            write_value(Btf.from_bytes(obj.btf), variable.type_id, data, path, value, name)
             contents[variable.offset : variable.offset + variable.size] = data
             definition = definition._replace(contents=bytes(contents))
         maps.append(definition)
     return obj._replace(maps=tuple(maps))
+
+
+def split_name(obj: Object, name: str) -> tuple[Variable, str]:
+    """A variable and what of it is meant: ``rules[1].port`` is ``rules`` and ``[1].port``.
+
+    :raises SymbolError: the object has no such variable.
+    """
+    # A static variable of a function is called ``function.variable``.
+    if any(v.name == name for v in obj.variables):
+        return find_variable(obj, name), ""
+    head = re.match(r"[^.\[]*", name)
+    assert head is not None
+    return find_variable(obj, head[0]), name[head.end() :]
+
+
+def write_value(btf: Btf, type_id: int, data: bytearray, path: str, value: Any, what: str) -> slice:
+    """Put a value into a variable's bytes, or into a part of it.
+
+    :param path: members and elements, ``.where[2].port``; empty for all of it.
+    :returns: where it was put.
+    :raises SymbolError, EncodeError: there is no such part; the value does not fit it.
+    """
+    part = _part(btf, type_id, path, what, len(data))
+    if part.bit_size:
+        _set_bits(data, _order(btf), part.bit_offset, part.bit_size, value, what)
+        return slice(part.bit_offset // 8, (part.bit_offset + part.bit_size + 7) // 8)
+    place = slice(part.bit_offset // 8, part.bit_offset // 8 + part.size)
+    data[place] = encode_value(btf, part.type_id, value, part.size, what)
+    return place
+
+
+def read_value(btf: Btf, type_id: int, data: bytes, path: str, what: str) -> Any:
+    """A variable's value from its bytes, or that of a part of it: the inverse of ``write_value``."""
+    part = _part(btf, type_id, path, what, len(data))
+    if not part.type_id:
+        return data
+    if part.bit_size:
+        return _decode_field(btf, part.type_id, part.bit_offset, part.bit_size, data)
+    at = part.bit_offset // 8
+    return decode_value(btf, part.type_id, data[at : at + part.size])
+
+
+class _Part(NamedTuple):
+    """Where a part of a variable lies, from the variable's beginning; ``bit_size`` is 0 for whole bytes."""
+
+    type_id: int
+    bit_offset: int
+    size: int
+    bit_size: int = 0
+
+
+_STEP = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]")
+
+
+def _part(btf: Btf, type_id: int, path: str, what: str, size: int) -> _Part:
+    part, at = _Part(type_id, 0, size), 0
+    while at < len(path):
+        step = _STEP.match(path, at)
+        if step is None:
+            raise SymbolError(
+                f"cannot read '{path[at:]}' of '{what}'", hint="write members as .x, elements as [1]"
+            )
+        record = btf.type(btf.resolve(part.type_id))
+        if step[1] and record.kind in COMPOSITES:
+            field = btf.member_path(btf.resolve(part.type_id), step[1])
+            width = btf.size(field.type_id)
+            part = _Part(field.type_id, part.bit_offset + field.bit_offset, width, field.bit_size)
+        elif step[2] and record.kind == BTF_KIND_ARRAY:
+            if int(step[2]) >= record.nelems:
+                raise SymbolError(f"'{what}': the array has {record.nelems} elements")
+            width = btf.size(record.type_id)
+            part = _Part(record.type_id, part.bit_offset + 8 * width * int(step[2]), width)
+        else:
+            raise SymbolError(f"'{what}': {btf.name_of(part.type_id)} has no '{step[0]}'")
+        at = step.end()
+    return part
 
 
 def encode_value(btf: Btf, type_id: int, value: Any, size: int, what: str = "value") -> bytes:
@@ -94,13 +174,7 @@ def encode_value(btf: Btf, type_id: int, value: Any, size: int, what: str = "val
         if isinstance(value, tuple):
             value = dict(zip((f.name for f in btf.fields(type_id)), value, strict=False))
         for name, item in value.items():
-            field = btf.member_path(type_id, name)
-            if field.bit_size:
-                raise EncodeError(f"{what}.{name} is a bit-field: give the struct as bytes")
-            width = btf.size(field.type_id)
-            data[field.offset : field.offset + width] = encode_value(
-                btf, field.type_id, item, width, f"{what}.{name}"
-            )
+            write_value(btf, type_id, data, f".{name}", item, f"{what}.{name}")
         return bytes(data)
     raise EncodeError(f"{what} has type {btf.name_of(type_id)}: only bytes can be given for it")
 
@@ -149,6 +223,15 @@ def _decode_field(btf: Btf, type_id: int, bit_offset: int, bit_size: int, data: 
     record = btf.type(btf.resolve(type_id))
     signed = record.encoding & BTF_INT_SIGNED or (record.kind in ENUMS and record.flag)
     return value - (1 << bit_size) if signed and value >> bit_size - 1 else value
+
+
+def _set_bits(data: bytearray, order: ByteOrder, offset: int, size: int, value: Any, what: str) -> None:
+    if not isinstance(value, int) or not -(1 << size - 1) <= value < 1 << size:
+        raise EncodeError(f"{what}: {value!r} does not fit a bit-field of {size}")
+    shift = offset if order == "little" else len(data) * 8 - offset - size
+    mask = (1 << size) - 1
+    whole = int.from_bytes(data, order) & ~(mask << shift) | (value & mask) << shift
+    data[:] = whole.to_bytes(len(data), order)
 
 
 def _order(btf: Btf) -> ByteOrder:

@@ -21,6 +21,11 @@ const volatile _Bool on;
 const volatile long long big;
 const volatile unsigned char bytes[6];
 struct rule last;
+struct {
+	unsigned int low : 3;
+	int middle : 7;
+	unsigned long long high : 40;
+} packed = { 1, -2, 3 };
 int table[3] SEC(".data.custom") = { 1, 2, 3 };
 
 struct {
@@ -72,6 +77,8 @@ SEC("socket") int sum(struct __sk_buff *ctx)
 	long one = rules[1].where[1].port + rules[1].where[0].weight;
 
 	last = rules[1];
+	packed.middle--;
+	packed.high += packed.low;
 	bpf_map_update_elem(&counts, &key, &one, 0);
 	return limits[3] + colour + on + table[2] + (big > 0) + bytes[5];
 }
