@@ -25,6 +25,7 @@ usage: tracebee prog [show|list] [PROG]
        tracebee prog detach PROG ATTACH_TYPE [MAP]
        tracebee prog run PROG [data_in PATH [data_out PATH [data_size_out N]]]
                               [ctx_in PATH [ctx_out PATH [ctx_size_out N]]] [repeat N]
+                              [cpu N] [live_frames [batch_size N]]
        tracebee prog stats [PROG] [duration SECONDS]
        tracebee prog tracelog
   PROG := { id NUMBER | name NAME | tag TAG | pinned PATH }
@@ -165,55 +166,10 @@ def _change_attachment(words: Words, *, attach: bool) -> int:
 
 
 def _run(words: Words) -> int:
-    from tracebee.report.inspect.output import hex_bytes, hex_text, json_text
+    from tracebee.cli.test_run import test_run
 
     with choice.program(words) as program:
-        paths: dict[str, str] = {}
-        numbers: dict[str, int] = {}
-        while words:
-            word = words.next("an option")
-            if word in ("data_in", "data_out", "ctx_in", "ctx_out"):
-                paths[word] = words.next("a path")
-            elif word in ("data_size_out", "ctx_size_out", "repeat"):
-                numbers[word] = words.number(f"a number for {word}")
-            else:
-                raise UsageError(f"'{word}' is not expected here", hint=words.hint)
-        data, ctx = _read(paths.get("data_in")), _read(paths.get("ctx_in"))
-        result = program.test_run(
-            data=data,
-            ctx=ctx,
-            data_out=numbers.get("data_size_out", max(len(data), 32 << 10) if data else 0),
-            ctx_out=numbers.get("ctx_size_out", len(ctx)),
-            repeat=numbers.get("repeat", 1),
-        )
-    record: dict[str, object] = {}
-    for name, output in (("data_out", result.data), ("ctx_out", result.ctx)):
-        if paths.get(name, "-") != "-":
-            _write(paths[name], output)
-        elif name in paths:
-            record[name] = hex_bytes(output)
-            if not words.json:
-                print(f"{name.removesuffix('_out')}: {hex_text(output)}")
-    record.update(retval=result.retval, duration=result.duration)
-    if words.json:
-        print(json_text(record, pretty=words.pretty))
-    else:
-        print(f"Return value: {result.retval}, duration (average): {result.duration}ns")
-    return 0
-
-
-def _read(path: str | None) -> bytes:
-    if path is None:
-        return b""
-    if path == "-":
-        return sys.stdin.buffer.read()
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
+        return test_run(words, program.test_run, in_kernel=True)
 
 
 def _stats(words: Words) -> int:

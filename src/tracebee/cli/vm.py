@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from tracebee.errors import ProgramFaultError, UsageError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: tracebee vm run [OPTIONS] FILE      run a program and print r0
+       tracebee vm test FILE [program NAME] [jit] [data_in PATH ...]
+                                           a test run, in the words of 'tracebee prog run'
        tracebee vm step [OPTIONS] FILE     run it as in a debugger
        tracebee vm conformance [OPTIONS] FILE|DIRECTORY ...
        tracebee vm filter [-d] DDD [CAPTURE [-w NEW]]
@@ -80,7 +83,7 @@ def run(argv: list[str]) -> int:
 
     :raises TracebeeError: whatever went wrong.
     """
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if argv else 1
     command, rest = argv[0], argv[1:]
@@ -88,6 +91,8 @@ def run(argv: list[str]) -> int:
         from tracebee.vm.plugin import main
 
         return main(rest)
+    if command == "test":
+        return _test(rest)
     if command == "verify":
         from tracebee.cli.vm_verify import run as verify
 
@@ -103,12 +108,35 @@ def run(argv: list[str]) -> int:
     return commands[command](_Options(rest))
 
 
-def _open(options: _Options) -> Vm:
-    from tracebee.vm.session import Vm
+def _test(argv: list[str]) -> int:
+    from tracebee.cli.test_run import test_run
+    from tracebee.cli.words import Words
 
+    words = Words(argv, USAGE)
+    path = words.next("an object file")
+    name = words.next("a program's name") if words.accept("program") else None
+    native = bool(words.accept("jit"))
+    with _open_file(path) as vm:
+        if not native:
+            code = test_run(words, partial(vm.test_run, name), in_kernel=False)
+        else:
+            from tracebee.vm.native import NativeVm
+
+            with NativeVm(vm) as compiled:
+                code = test_run(words, partial(compiled.test_run, name), in_kernel=False)
+        _print_output(vm)
+    return code
+
+
+def _open(options: _Options) -> Vm:
     if len(options.files) != 1:
         raise UsageError("name one file", hint="see tracebee vm --help")
-    path = options.files[0]
+    return _open_file(options.files[0])
+
+
+def _open_file(path: str) -> Vm:
+    from tracebee.vm.session import Vm
+
     if path == "-" or path.endswith(("asm", ".s")):
         from tracebee.vm.assembly import read_assembly
 

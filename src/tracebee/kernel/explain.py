@@ -80,7 +80,12 @@ MEANINGS: dict[tuple[str, int], str] = {
         "this kernel cannot patch functions (no ftrace trampolines), as fentry and fexit need"
     ),
     ("BPF_PROG_TEST_RUN", ENOTSUPP): ("the kernel cannot test-run programs of this type"),
-    ("BPF_PROG_TEST_RUN", errno.EINVAL): "the data or context does not suit this program type",
+    ("BPF_PROG_TEST_RUN", errno.EINVAL): (
+        "the data or context does not suit this program type"
+        "|packet programs take 14 bytes of data at least, others a context only, tracing programs neither"
+    ),
+    ("BPF_PROG_TEST_RUN", errno.EFAULT): "the kernel cannot test-run programs that are attached so",
+    ("BPF_PROG_TEST_RUN", errno.ENXIO): "there is no such CPU, or it is offline",
     ("BPF_PROG_TEST_RUN", errno.ENOSPC): "the output does not fit the buffer given for it",
     ("BPF_TASK_FD_QUERY", errno.ENOENT): "there is no such process",
     ("BPF_TASK_FD_QUERY", errno.EBADF): "the process has no such descriptor",

@@ -396,7 +396,7 @@ class Helpers:
     def bpf_skb_load_bytes(self, m: Machine, _: int, offset: int, to: int, size: int, *__: int) -> Outcome:
         """Copy bytes of the packet; where they are not there the destination is zeroed."""
         start, size = signed(offset, 32), size & 0xFFFFFFFF
-        data = m.packet[start : start + size] if start >= 0 else b""
+        data = bytes(m.packet[start : start + size]) if start >= 0 else b""
         m.memory.write(to, data if len(data) == size else bytes(size))
         return 0 if len(data) == size else -_EFAULT
 

@@ -115,7 +115,7 @@ class Machine:
         self.slot = 0
         self.count = 0
         self.context = 0
-        self.packet = b""
+        self.packet: bytes | memoryview = b""
         self.frames: list[Frame] = []
         self.tail_calls = 0
         self.finished = True
@@ -152,10 +152,10 @@ class Machine:
             return self._stacks[depth].end
         return self._stacks[0].end - self._slack - depth * isa.MAX_STACK
 
-    def start(self, *arguments: int, packet: bytes = b"") -> None:
+    def start(self, *arguments: int, packet: bytes | memoryview = b"") -> None:
         """Set up registers for a run from the first instruction: arguments go to r1 and on.
 
-        :param packet: what legacy packet loads read.
+        :param packet: what legacy packet loads read; a view shows what the program has changed.
         """
         self._load(self._entry)
         nothing = None if self.checked else 0
@@ -356,4 +356,4 @@ class Machine:
             offset += 0x200000
         if offset < 0 or offset + size > len(self.packet):
             return None
-        return self.packet[offset : offset + size]
+        return bytes(self.packet[offset : offset + size])

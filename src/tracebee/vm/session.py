@@ -21,9 +21,11 @@ from tracebee.vm.maps.create import MapSpace
 from tracebee.vm.maps.nested import ArrayOfMaps, HashOfMaps, ProgArrayMap, number_of
 from tracebee.vm.memory import Memory
 from tracebee.vm.program import Program, link
+from tracebee.vm.test_run import prepare, timed
 
 if TYPE_CHECKING:
     from tracebee.isa.insn import Insn
+    from tracebee.kernel.program import TestRun
     from tracebee.obj.model import MapDef, Object, ProgramDef, Reloc
     from tracebee.vm.maps.base import UserMap
 
@@ -152,6 +154,41 @@ class Vm:
             bytes(region.view) if region else b"",
             bytes(data.view)[: len(packet or b"")] if data else b"",
         )
+
+    def test_run(
+        self,
+        name: str | None = None,
+        *,
+        data: bytes = b"",
+        ctx: bytes = b"",
+        data_out: int = 0,
+        ctx_out: int = 0,
+        repeat: int = 1,
+        limit: int = DEFAULT_LIMIT,
+    ) -> TestRun:
+        """Run a program on given input in the interpreter, as ``kernel.program.Program.test_run`` does in the
+        kernel: the same packet, context and results.
+
+        :param limit: instructions of one run.
+        :raises ProgramFaultError: it did something wrong.
+        :raises KernelError, UnsupportedError: the input does not suit the program's type.
+        """
+        definition = self.definition(name)
+        memory = self.memory()
+        made = prepare(memory, definition.type, data, ctx, ctx_out=bool(ctx_out))
+        machine = Machine(
+            self.programs[definition.name],
+            helpers=self.helpers.table,
+            kfuncs=self.kfuncs,
+            memory=memory,
+            limit=limit,
+        )
+
+        def run() -> int:
+            machine.start(made.context.address, packet=made.packet)
+            return machine.run()
+
+        return timed(run, made, repeat, data_out, ctx_out)
 
     def close(self) -> None:
         """Give the maps' descriptors back."""

@@ -44,7 +44,7 @@ class Bridge:
 
     def __init__(self) -> None:
         self.memory = ProcessMemory()
-        self.packet = b""
+        self.packet: bytes | memoryview = b""
         self._error: Exception | None = None
         self._functions: list[object] = []
 

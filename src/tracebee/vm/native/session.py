@@ -17,8 +17,10 @@ from tracebee.vm.memory import Memory
 from tracebee.vm.native.bridge import Bridge
 from tracebee.vm.native.library import NativeHelpers
 from tracebee.vm.session import RunResult
+from tracebee.vm.test_run import prepare, timed
 
 if TYPE_CHECKING:
+    from tracebee.kernel.program import TestRun
     from tracebee.vm.program import Program
     from tracebee.vm.session import Vm
 
@@ -71,6 +73,32 @@ class NativeVm:
             bytes(made.region.view) if made.region else b"",
             bytes(made.packet.view)[: len(packet or b"")] if made.packet else b"",
         )
+
+    def test_run(
+        self,
+        name: str | None = None,
+        *,
+        data: bytes = b"",
+        ctx: bytes = b"",
+        data_out: int = 0,
+        ctx_out: int = 0,
+        repeat: int = 1,
+    ) -> TestRun:
+        """Run a program on given input; the counterpart of ``Vm.test_run``."""
+        native = self.program(name)
+        memory = Memory()
+        kind = self._vm.definition(name).type
+        made = prepare(memory, kind, data, ctx, ctx_out=bool(ctx_out))
+        self._bridge.packet = made.packet
+        start = made.context.packet
+        place = (start.end - len(made.packet), len(made.packet)) if start and made.packet else (0, 0)
+
+        def run() -> int:
+            return native.run(made.context.address, packet=place)
+
+        result = timed(run, made, repeat, data_out, ctx_out)
+        self._bridge.check()
+        return result
 
     def _native(self, program: Program) -> NativeProgram:
         found = self._programs.get(program)
