@@ -10,6 +10,7 @@ from tracebee.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tracebee.engine.kernel.profiler import Metric
     from tracebee.kernel.map import Map
     from tracebee.kernel.program import Program
 
@@ -27,9 +28,12 @@ usage: tracebee prog [show|list] [PROG]
                               [ctx_in PATH [ctx_out PATH [ctx_size_out N]]] [repeat N]
                               [cpu N] [live_frames [batch_size N]]
        tracebee prog stats [PROG] [duration SECONDS]
+       tracebee prog profile PROG [duration SECONDS] METRIC...     until Ctrl-C without a duration
        tracebee prog tracelog
   PROG := { id NUMBER | name NAME | tag TAG | pinned PATH }
   MAP := { id NUMBER | name NAME | pinned PATH }
+  METRIC := { cycles | instructions | l1d_loads | llc_misses | itlb_misses | dtlb_misses |
+              cpu_clock | page_faults | context_switches }  up to four
   ATTACH_TYPE := { sk_msg_verdict | sk_skb_verdict | sk_skb_stream_verdict | sk_skb_stream_parser |
                    flow_dissector }
   options: -j JSON, -p indented JSON, -f with the places where it is pinned, -d with the verifier's log"""
@@ -59,6 +63,7 @@ def run(argv: list[str]) -> int:
         "detach": _detach,
         "run": _run,
         "stats": _stats,
+        "profile": _profile,
         "tracelog": _tracelog,
     }
     return dispatch(argv, commands, USAGE)
@@ -182,6 +187,34 @@ def _stats(words: Words) -> int:
     words.end()
     records = measure(choose.programs(*how) if how else None, seconds)
     print(json_text(records, pretty=words.pretty) if words.json else statistics_text(records))
+    return 0
+
+
+def _profile(words: Words) -> int:
+    import time
+
+    from tracebee.engine.kernel.profiler import MAX_METRICS, METRICS, Profiler
+    from tracebee.report.inspect.output import json_text
+    from tracebee.report.inspect.profile import profile_records, profile_text
+
+    with choice.program(words) as program:
+        seconds = words.number("a number of seconds") if words.accept("duration") else None
+        chosen: set[Metric] = set()
+        while not chosen or words:
+            word = words.next("a metric")
+            metric = next((m for m in METRICS if m.name.startswith(word)), None)
+            if metric is None:
+                raise UsageError(f"'{word}' is no metric", hint=words.hint)
+            chosen.add(metric)
+        if len(chosen) > MAX_METRICS:
+            raise UsageError(f"{len(chosen)} metrics are too many: at most {MAX_METRICS} are counted at once")
+        with Profiler(program, [metric for metric in METRICS if metric in chosen]) as profiler:
+            try:
+                time.sleep(1 << 31 if seconds is None else seconds)
+            except KeyboardInterrupt:
+                pass  # that is how it ends
+            found = profiler.read()
+    print(json_text(profile_records(*found), pretty=words.pretty) if words.json else profile_text(*found))
     return 0
 
 
