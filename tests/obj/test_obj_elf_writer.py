@@ -45,11 +45,19 @@ tracepoint:syscalls:sys_enter_sched_get_priority_max {
     printf("%d %s\\n", $task->tgid, $task->comm);
 }
 """
+# Fields of a tracepoint's record, the same as arguments with types, and what an iterator walks over.
+FORK = """
+tracepoint:sched:sched_process_fork /args.parent_pid == cpid/ { printf("fork %d %d\\n", pid, args.child_pid) }
+rawtracepoint:sched_process_fork /pid == cpid/ { printf("raw %d %d\\n", args.parent->pid, args.child->pid); }
+tracepoint:sched:sched_process_exit /args.pid == cpid/ { printf("exit %s %d\\n", args.comm, args.pid); }
+tracepoint:syscalls:sys_exit_wait4 /pid == cpid/ { printf("wait %d\\n", args.ret); }
+iter:task { @seen[args.task->tgid == cpid] = count(); }
+"""
 CROSS = Path(__file__).parents[2] / ".cache" / "cross"
 
 
 def build(script: str = SCRIPT) -> bytes:
-    compiled = compile_text(Source("script.bt", script))
+    compiled = compile_text(Source("script.bt", script), portable=True, cpu_version=3)
     return write_object(to_object(compiled), Btf.vmlinux())
 
 
@@ -148,6 +156,19 @@ def check_output(lines: list[str]) -> None:
     assert any(line.startswith(f"@leader[{os.getpid()}, {comm}]: ") for line in lines)
 
 
+def check_forks(path: Path) -> None:
+    """Trace a shell that starts a process, with FORK as an object."""
+    shell = "true & echo $$ $!; wait $!"
+    run = [TRACEBEE, "run", str(path), "-c", f"sh -c '{shell}'"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    parent, child = next(line for line in lines if line[:1].isdigit()).split()
+    for expected in (f"fork {parent} {child}", f"raw {parent} {child}", f"exit sh {parent}", f"wait {child}"):
+        assert expected in lines
+    assert "@seen[1]: 1" in lines or "@seen[true]: 1" in lines
+
+
 @pytest.mark.needs("bpf")
 def test_running_the_object_prints_what_the_script_prints(tmp_path: Path) -> None:
     target = tmp_path / "script.bpf.o"
@@ -164,13 +185,18 @@ def test_built_for_another_kernel_it_runs_on_this_one(tmp_path: Path, series: st
     for member in ("real_parent", "sched_reset_on_fork", "in_execve"):
         places = [b.member_path(b.find("struct task_struct"), member).bit_offset for b in (here, other)]
         assert places[0] != places[1]
+    record = "struct trace_event_raw_sched_process_fork"
+    places = [b.member_path(b.find(record), "child_pid").offset for b in (here, other)]
+    assert places[0] != places[1]
+    target, forks = tmp_path / "script.bpf.o", tmp_path / "forks.bpf.o"
     use_kernel(other)
     try:
-        target = tmp_path / "script.bpf.o"
         target.write_bytes(build())
+        forks.write_bytes(build(FORK))
     finally:
         use_kernel(None)
     check_output(run_object(target))
+    check_forks(forks)
 
 
 @pytest.mark.needs("bpf", "no_kprobe")
@@ -178,6 +204,7 @@ def test_build_for_the_guest() -> None:
     """Leaves an object for the test below, which runs on the guest's kernel."""
     CROSS.mkdir(parents=True, exist_ok=True)
     (CROSS / "script.bpf.o").write_bytes(build())
+    (CROSS / "forks.bpf.o").write_bytes(build(FORK))
     with ElfFile(str(CROSS / "script.bpf.o")) as elf:
         assert elf.section(".BTF.ext") is not None
 
@@ -185,6 +212,7 @@ def test_build_for_the_guest() -> None:
 @pytest.mark.needs("guest")
 def test_run_in_the_guest_what_was_built_outside() -> None:
     check_output(run_object(CROSS / "script.bpf.o"))
+    check_forks(CROSS / "forks.bpf.o")
 
 
 def test_what_has_no_types_and_needs_them_is_refused() -> None:

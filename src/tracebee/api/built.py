@@ -24,7 +24,14 @@ def for_this_machine(script: Script, *, command_pid: int | None = None) -> Scrip
 
     :param command_pid: the process of ``-c``.
     :raises SymbolError: it names something that is not here.
+    :raises UnsupportedError: it reads something that lies elsewhere here, and has not been told where.
     """
+    for attachment in script.attachments:
+        if attachment.kind == "tracepoint":
+            from tracebee.probes.tracepoint import check_layout
+
+            for target in attachment.targets:
+                check_layout(target.spec)
     maps = tuple(
         m._replace(contents=_constants(m.contents or b"", script, command_pid)) if m.name == RODATA else m
         for m in script.object.maps

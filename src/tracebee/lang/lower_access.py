@@ -91,6 +91,9 @@ def _member(g: Gen, node: ast.Field) -> tuple[Place, tuple[int, int] | None]:
         pointer = g.group.emit_args_pointer(g.b, g.ctx)
         record = t.element if t.kind == "pointer" and t.element is not None else t
         place = Place(pointer, 0, "" if pointer.type != "i64" else g.group.address_space)
+        known = g.group.args_member(node.name)
+        if known is not None:
+            return place._replace(core=known), None
     elif t.kind == "pointer":
         assert t.element is not None
         record, place = t.element, pointed(g, base)

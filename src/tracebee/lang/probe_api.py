@@ -44,6 +44,11 @@ class ProbeGroup(Protocol):
         ``emit_args_pointer`` gives the record's address (a readable ctx or kernel pointer).
         """
 
+    def args_member(self, field: str) -> tuple[str, str] | None:
+        """The kernel's struct and the path in it by which a loader finds ``args.field``; None where it
+        lies at the same place everywhere.
+        """
+
     def emit_args_pointer(self, b: Builder, ctx: Value) -> Value:
         """Address of the ``args`` record."""
 

@@ -56,6 +56,10 @@ class Group:
         """A scalar field of ``args`` that the context holds, or None."""
         raise self._refuse("args")
 
+    def args_member(self, field: str) -> tuple[str, str] | None:
+        """The struct and path by which a loader finds a field of ``args``; None where it lies still."""
+        return None
+
     def emit_args_pointer(self, b: Builder, ctx: Value) -> Value:
         """Address of the ``args`` record."""
         raise self._refuse("args")

@@ -12,6 +12,7 @@ from tracebee.kernel.link import Link
 from tracebee.kernel.perf import PerfEvent
 from tracebee.lang.records import INTEGERS
 from tracebee.lang.types import INT8, NONE, Type, TypeField, pointer, string
+from tracebee.obj.model import CoreReloc
 from tracebee.probes.group import Group
 from tracebee.probes.machine import is_wild, kernel_names, matching
 from tracebee.probes.missing import missing
@@ -34,6 +35,7 @@ _NO_RAW = "syscalls"  # the subsystem of events made of two others, sys_enter an
 # What a script reads that only the event's own context has, kernel stacks as everyone knows them among it.
 _NEED_RECORD = frozenset(("args", "ctx", "kstack"))
 _FEW = 8  # events that are looked up one by one
+BPF_CORE_FIELD_BYTE_OFFSET = 0
 _REGS_POINTER = 8  # bytes at the start of the context that are no longer the record's
 
 
@@ -42,7 +44,13 @@ class Tracepoint(Group):
 
     program_type = BPF_PROG_TYPE_TRACEPOINT
 
-    def __init__(self, wanted: list[tuple[str, dict[str, Any]]], format_: Format | None, name: str) -> None:
+    def __init__(
+        self,
+        wanted: list[tuple[str, dict[str, Any]]],
+        format_: Format | None,
+        name: str,
+        members: dict[str, tuple[str, str]] | None = None,
+    ) -> None:
         system, event = wanted[0][1]["system"], wanted[0][1]["event"]
         section = f"tracepoint/{system}/{event}" if len(wanted) == 1 else "tracepoint"
         super().__init__("tracepoint", section, wanted)
@@ -50,6 +58,7 @@ class Tracepoint(Group):
         # A pointer in a record is a kernel one, except that system calls are given user pointers.
         self.address_space = "user" if system == "syscalls" else "kernel"
         self._name = name
+        self._members = members  # for portable programs: where a loader looks fields up
         self._type: Type | None = None
 
     def args_type(self) -> Type | None:
@@ -65,16 +74,31 @@ class Tracepoint(Group):
     def emit_args(self, b: Builder, ctx: Value, field: str) -> Value | None:
         """Scalars straight from the context; a ``__data_loc`` field's address; None for arrays."""
         f = self.fields[field]
-        if f.dynamic:
-            place = b.load(ctx, f.offset, 4)
-            start = b.binary("and", place, b.const(0xFFFF))
-            if f.dynamic == "rel":
-                start = b.binary("add", start, b.const(f.offset + f.size))
-            return b.binary("add", ctx, start)
         kind = _field_type(f, self.address_space)
-        if f.array is not None or kind.kind == "record" or f.offset < _REGS_POINTER:
+        if not f.dynamic and (f.array is not None or kind.kind == "record" or f.offset < _REGS_POINTER):
             return None
-        return b.load(ctx, f.offset, kind.size, signed=kind.signed)
+        found = self.args_member(field)
+        core = None if found is None else CoreReloc(BPF_CORE_FIELD_BYTE_OFFSET, *found)
+        offset = f.offset if core is None else 0
+        if not f.dynamic:
+            return b.load(ctx, offset, kind.size, kind.signed, core)
+        place = b.load(ctx, offset, 4, core=core)
+        start = b.binary("and", place, b.const(0xFFFF))
+        if f.dynamic == "rel":
+            start = b.binary("add", start, b.const(f.offset) if core is None else b.core(core))
+            start = b.binary("add", start, b.const(f.size))
+        return b.binary("add", ctx, start)
+
+    def args_member(self, field: str) -> tuple[str, str] | None:
+        """The struct and member that a field is; one without is noted, for ``check_layout``."""
+        f = self.fields[field]
+        if self._members is None or f.offset < _REGS_POINTER:
+            return None
+        found = self._members.get(field)
+        if found is None:
+            for target in self.targets:
+                target.spec.setdefault("layout", {})[field] = [f.offset, f.size]
+        return found
 
     def emit_args_pointer(self, b: Builder, ctx: Value) -> Value:
         """The context itself."""
@@ -137,6 +161,8 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[G
         rest = [_wanted(s, e) for s, e in events if e not in raw or s == _NO_RAW]
         groups: list[Group] = [PlainTracepoint(plain)] if plain else []
         return [*groups, Tracepoint(rest, None, "")] if rest else groups
+    if machine.portable:
+        return [_portable(system, event, machine) for system, event in events]
     by_layout: dict[tuple[FormatField, ...], list[tuple[str, str]]] = {}
     formats: dict[tuple[FormatField, ...], Format] = {}
     for system, event in events:
@@ -147,6 +173,33 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[G
         Tracepoint([_wanted(s, e) for s, e in same], formats[fields], "_".join(("_tracepoint", *same[0])))
         for fields, same in by_layout.items()
     ]
+
+
+def _portable(system: str, event: str, machine: Machine) -> Tracepoint:
+    """One event: what is laid out alike on this kernel need not be so on another."""
+    from tracebee.probes.tracepoint_record import members
+
+    found = parse_format(machine.events.event_format(system, event))
+    fields = [f for f in found.fields if not f.name.startswith("common_")]
+    known = members(system, event, fields, machine.events.events(system), machine.btf)
+    return Tracepoint([_wanted(system, event)], found, f"_tracepoint_{system}_{event}", known)
+
+
+def check_layout(spec: dict[str, Any]) -> None:
+    """That the fields a built program reads at fixed places lie there on this kernel, too.
+
+    :raises UnsupportedError: one does not.
+    """
+    wanted = spec.get("layout", {})
+    system, event = spec["system"], spec["event"]
+    found = parse_format(tracefs.event_format(system, event)) if wanted else Format(0, ())
+    here = {f.name: [f.offset, f.size] for f in found.fields}
+    for name, place in wanted.items():
+        if here.get(name) != place:
+            raise UnsupportedError(
+                f"'{name}' of tracepoint:{system}:{event} is not where it was when the script was built",
+                hint="build the script on this kernel",
+            )
 
 
 def _raw(events: list[tuple[str, str]], machine: Machine, uses: frozenset[str]) -> Container[str]:
