@@ -65,6 +65,10 @@ _C_BASE_TYPE = re.compile(
 # Names that compilers define themselves, for each machine in its way: what they stand for is written out.
 _BUILT_IN = frozenset({"__builtin_va_list"})
 _MAX_DEPTH = 200
+# Anonymous structs in one definition: a few that hold one another twice would be written for ever.
+_MAX_INNER = 1 << 14
+# Bytes between members that are still written out as unnamed bit-fields.
+_MAX_GAP = 1 << 20
 _KFUNC_TAG = "bpf_kfunc"
 
 
@@ -96,6 +100,8 @@ class Header:
         self.names: dict[int, str] = {}
         self._taken: dict[tuple[str, str], int] = {}
         self._indent = 0
+        self._inner = 0
+        self._mentioned: set[int] = set()
         self._declarator = Declarator(btf, self._base, "0", attribute)
 
     def text(self, ids: Iterable[int] | None) -> str:
@@ -165,6 +171,7 @@ class Header:
             self._open.discard(type_id)
             self._defined.add(type_id)
             if record.name:
+                self._inner = 0
                 self._out.append(f"{self._composite(type_id)};\n\n")
         elif record.kind in kinds.ENUMS:
             if record.name:
@@ -184,7 +191,7 @@ class Header:
         """Write what must stand in front of a use of this type behind a pointer."""
         if depth > _MAX_DEPTH:
             raise DecodeError(f"{self.btf.name}: type {type_id} is nested too deeply")
-        if type_id in self._defined:
+        if type_id in self._defined or type_id in self._mentioned:
             return
         record = self.btf.type(type_id)
         if record.kind in kinds.COMPOSITES or record.kind == kinds.BTF_KIND_FWD:
@@ -205,6 +212,7 @@ class Header:
             for param in record.params:
                 self._mention(param.type_id, depth + 1)
             self._mention(record.type_id, depth + 1)
+            self._mentioned.add(type_id)
         elif record.kind == kinds.BTF_KIND_PTR or record.kind in kinds.MODIFIERS:
             self._mention(record.type_id, depth + 1)
         else:
@@ -225,6 +233,7 @@ class Header:
         record = self.btf.type(type_id)
         if record.name in _BUILT_IN:
             return
+        self._inner = 0
         text = self._declarator.declare(record.type_id, self._name(type_id))
         self._out.append(f"typedef {text};\n\n")
 
@@ -296,6 +305,9 @@ class Header:
         keyword = KEYWORD[record.kind]
         head = f"{keyword} {self._name(type_id)}" if record.name else keyword
         packed = is_packed(self.btf, type_id)
+        self._inner += 1
+        if self._inner > _MAX_INNER:
+            raise DecodeError(f"{self.btf.name}: type {type_id} is part of a struct of too many structs")
         pad = "\t" * (self._indent + 1)
         self._indent += 1
         align = self.btf.align(type_id)
@@ -321,12 +333,14 @@ class Header:
                 lines = lines or ["char: 8;"]
                 attribute = f" __attribute__((aligned({record.size & -record.size})))"
         self._indent -= 1
+        if not lines:
+            return f"{head} {{}}{attribute}"
         body = "".join(f"{pad}{text}\n" for text in lines)
         return f"{head} {{\n{body}{pad[1:]}}}{attribute}"
 
     def _natural(self, type_id: int, bit_size: int, cursor: int, packed: bool) -> int:
         """Where a compiler puts the next member when nothing stands between."""
-        unit = 8 * (self.btf.size(type_id) if bit_size else self.btf.align(type_id))
+        unit = 8 * (self.btf.size(type_id) or 1 if bit_size else self.btf.align(type_id))
         if bit_size:
             crosses = cursor // unit != (cursor + bit_size - 1) // unit
             return cursor if packed or not crosses else -(-cursor // unit) * unit
@@ -337,6 +351,8 @@ class Header:
     def _fill(self, cursor: int, end: int, align: int) -> list[str]:
         """Unnamed bit-fields from bit ``cursor`` to ``end``, no wider than the struct is aligned."""
         lines = []
+        if end - cursor > 8 * _MAX_GAP:
+            raise DecodeError(f"{self.btf.name}: a struct has {(end - cursor) // 8} bytes without members")
         while cursor < end:
             fitting = [
                 f for f in _FILLERS if f[0] <= 8 * align and cursor % f[0] == 0 and cursor + f[0] <= end

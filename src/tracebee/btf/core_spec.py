@@ -118,7 +118,7 @@ def match_spec(local: Spec, kind: int, target: Btf, target_id: int) -> Spec | No
         current = target.resolve(current)
         if step.name is not None:
             member_type = local.btf.type(step.type_id).members[step.number].type_id
-            found_member = _find_member(local.btf, step.name, member_type, target, current)
+            found_member = _find_member(local.btf, step.name, member_type, target, current, set())
             if found_member is None:
                 return None
             holder, path, offset, following = found_member
@@ -150,19 +150,22 @@ def match_enumerator(name: str, target: Btf, target_id: int) -> Spec | None:
 
 
 def _find_member(
-    local: Btf, name: str, member_type: int, target: Btf, target_id: int, depth: int = 32
+    local: Btf, name: str, member_type: int, target: Btf, target_id: int, without: set[int], depth: int = 32
 ) -> tuple[int, list[int], int, int] | None:
     """The compatible member called ``name``, in source order, also inside anonymous members.
 
+    :param without: structs that do not have it, so that none is searched twice.
     :returns: the struct that holds it, the indices to it, its offset in bits, its type.
     """
     target_id = target.resolve(target_id)
     record = target.type(target_id)
     if depth == 0:
         raise DecodeError(f"{target.name}: type {target_id} is nested too deeply")
+    if target_id in without:
+        return None
     for index, member in enumerate(record.members):
         if not member.name:
-            inner = _find_member(local, name, member_type, target, member.type_id, depth - 1)
+            inner = _find_member(local, name, member_type, target, member.type_id, without, depth - 1)
             if inner is not None:
                 holder, path, offset, following = inner
                 return holder, [index, *path], member.bit_offset + offset, following
@@ -170,6 +173,7 @@ def _find_member(
             if not fields_compatible(local, member_type, target, member.type_id):
                 return None
             return target_id, [index], member.bit_offset, member.type_id
+    without.add(target_id)
     return None
 
 

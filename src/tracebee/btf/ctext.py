@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tracebee.btf.types import Type
 
 _MAX_DEPTH = 64
+# Steps of one declaration: prototypes that have each other twice as parameters would be written for ever.
+_MAX_STEPS = 1 << 14
 _QUALIFIERS = {
     kinds.BTF_KIND_CONST: "const",
     kinds.BTF_KIND_VOLATILE: "volatile",
@@ -57,9 +59,11 @@ class Declarator:
         tag: Callable[[Type], str] | None = None,
     ) -> None:
         self.btf, self.base, self.unsized, self.tag = btf, base, unsized, tag
+        self._steps = 0
 
     def declare(self, type_id: int, name: str) -> str:
         """``name`` declared with a type; with an empty name, the type's own text."""
+        self._steps = 0
         return self._declared(type_id, name, 0)
 
     def _declared(self, type_id: int, name: str, depth: int) -> str:
@@ -69,8 +73,9 @@ class Declarator:
 
     def _declare(self, type_id: int, inner: str, depth: int) -> tuple[str, str]:
         """The base type in front, and the declarator around ``inner`` (C declares inside out)."""
-        if depth > _MAX_DEPTH:
-            raise DecodeError(f"{self.btf.name}: type {type_id} refers to itself")
+        self._steps += 1
+        if depth > _MAX_DEPTH or self._steps > _MAX_STEPS:
+            raise DecodeError(f"{self.btf.name}: type {type_id} refers to itself, or is nested too deeply")
         record = self.btf.type(type_id)
         kind, target = record.kind, record.type_id
         if kind == kinds.BTF_KIND_PTR:

@@ -8,10 +8,14 @@ from tracebee.errors import DecodeError, SymbolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tracebee.btf.reader import Btf
 
-# Nested composites and arrays deeper than this are a loop.
+# Nested composites and arrays deeper than this are a loop; a struct of more members than this is none of
+# any program: a few types that hold one another twice would have millions of millions.
 _MAX_DEPTH = 64
+_MAX_FIELDS = 1 << 20
 _SIZED = frozenset(
     {
         kinds.BTF_KIND_INT,
@@ -128,20 +132,24 @@ def real_member(btf: Btf, member: Member) -> Member:
 def fields_of(btf: Btf, struct_id: int) -> tuple[Field, ...]:
     """Named members, those of anonymous members in their place."""
     found: list[Field] = []
-    _flatten(btf, layout_of(btf, struct_id), 0, (0,), found)
+    _flatten(btf, layout_of(btf, struct_id), 0, (0,), found, iter(range(_MAX_FIELDS)))
     return tuple(found)
 
 
-def _flatten(btf: Btf, layout: Layout, bits: int, indices: tuple[int, ...], found: list[Field]) -> None:
+def _flatten(
+    btf: Btf, layout: Layout, bits: int, indices: tuple[int, ...], found: list[Field], steps: Iterator[int]
+) -> None:
     if len(indices) > _MAX_DEPTH:
         raise DecodeError(f"{btf.name}: type {layout.id} contains itself")
     for number, member in enumerate(layout.members):
+        if next(steps, None) is None:
+            raise DecodeError(f"{btf.name}: type {layout.id} is part of a struct of too many members")
         here = (*indices, number)
         if member.name:
             found.append(Field(member.name, member.type_id, bits + member.bit_offset, member.bit_size, here))
         elif btf.type(btf.resolve(member.type_id)).kind in kinds.COMPOSITES:
             inner = layout_of(btf, member.type_id)
-            _flatten(btf, inner, bits + member.bit_offset, here, found)
+            _flatten(btf, inner, bits + member.bit_offset, here, found, steps)
 
 
 def member_at(btf: Btf, struct_id: int, path: str) -> Field:
@@ -157,7 +165,7 @@ def _member(btf: Btf, place: Field, name: str) -> Field:
     if record.kind not in kinds.COMPOSITES:
         what = f"'{place.name}' is {btf.name_of(place.type_id)}" if place.name else btf.name_of(place.type_id)
         raise SymbolError(f"{what}, which has no members (asked for '{name}')")
-    found = _search(btf, place.type_id, name, place.bit_offset, place.indices)
+    found = _search(btf, place.type_id, name, place.bit_offset, place.indices, set())
     if found is None:
         from tracebee.suggest import nearest
 
@@ -166,10 +174,17 @@ def _member(btf: Btf, place: Field, name: str) -> Field:
     return found
 
 
-def _search(btf: Btf, type_id: int, name: str, bits: int, indices: tuple[int, ...]) -> Field | None:
-    """The member called ``name``, direct ones before those of anonymous members."""
+def _search(
+    btf: Btf, type_id: int, name: str, bits: int, indices: tuple[int, ...], without: set[int]
+) -> Field | None:
+    """The member called ``name``, direct ones before those of anonymous members.
+
+    :param without: types that do not have it, so that none is searched twice.
+    """
     if len(indices) > _MAX_DEPTH:
         raise DecodeError(f"{btf.name}: type {type_id} contains itself")
+    if type_id in without:
+        return None
     members = btf.type(btf.resolve(type_id)).members
     for number, member in enumerate(members):
         if member.name == name:
@@ -177,9 +192,10 @@ def _search(btf: Btf, type_id: int, name: str, bits: int, indices: tuple[int, ..
             return Field(name, real.type_id, bits + real.bit_offset, real.bit_size, (*indices, number))
     for number, member in enumerate(members):
         if not member.name:
-            found = _search(btf, member.type_id, name, bits + member.bit_offset, (*indices, number))
+            found = _search(btf, member.type_id, name, bits + member.bit_offset, (*indices, number), without)
             if found is not None:
                 return found
+    without.add(type_id)
     return None
 
 
