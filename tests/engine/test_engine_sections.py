@@ -121,7 +121,8 @@ def test_one_program_and_its_maps_stay(compiled: Callable[[str], str], bpffs: st
 
 def test_all_programs_attached_stay(compiled: Callable[[str], str], bpffs: str) -> None:
     options = LoadOptions(attach=True, pin_maps=f"{bpffs}/maps")
-    load_and_pin(compiled("sections"), f"{bpffs}/all", everything=True, options=options)
+    loaded = load_and_pin(compiled("sections"), f"{bpffs}/all", everything=True, options=options)
+    assert loaded.warnings == ("'nowhere' (socket) says no place to attach it to: it is pinned",)
     kinds = {pin.path.rpartition("/")[2]: pin.kind for pin in pins.walk(f"{bpffs}/all")}
     assert kinds == {**dict.fromkeys([*USER_SECTIONS, "walk"], "link"), "nowhere": "prog"}
     with Map.pinned(f"{bpffs}/maps/hits") as table:

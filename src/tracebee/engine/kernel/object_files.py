@@ -106,7 +106,10 @@ def _pin_programs(
     for definition in definitions if everything else definitions[:1]:
         name = f"{place}/{definition.name}" if everything else place
         if not options.attach or not is_attachable(definition):
-            # Programs that cannot attach themselves are pinned, as bpftool does it.
+            if options.attach:
+                loaded.warnings.append(
+                    f"'{definition.name}' ({definition.section}) says no place to attach it to: it is pinned"
+                )
             loaded.programs[definition.name].pin(name)
             pinned.append(name)
         else:
