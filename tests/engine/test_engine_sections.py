@@ -170,7 +170,7 @@ def test_logs_on_request_and_other_types(compiled: Callable[[str], str], bpffs: 
 
 def test_a_question_leaves_nothing(compiled: Callable[[str], str]) -> None:
     loaded = load_and_pin(compiled("admin"), "", everything=True)
-    assert loaded == (("watch", "length"), ())
+    assert loaded == (("watch", "length"), (), ())
 
 
 def test_files_that_are_no_objects(tmp_path: Path, bpffs: str) -> None:
