@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tracebee.cli.words import Words
-from tracebee.errors import PrivilegeError, UsageError
+from tracebee.errors import PrivilegeError, UnsupportedError, UsageError
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -12,9 +14,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = """\
-usage: tracebee feature [probe] [SECTION...] [helpers PROGRAM_TYPE]
+usage: tracebee feature [probe] [kernel] [full] [SECTION...] [helpers PROGRAM_TYPE]
   SECTION := { system | features | programs | maps | helpers | kfuncs | attach | links | commands | limits }
+  full: try also the helpers that make the kernel write to its log
   options: -j JSON, -p indented JSON"""
+
+# Other forms that bpftool has.
+_NOT_HERE = {
+    "dev": "what network cards run is not tried",
+    "macros": "definitions for the C compiler are not written; -j has the same answers",
+    "unprivileged": "run 'tracebee feature' as that user, for example by setpriv(1)",
+}
 
 
 class Section(NamedTuple):
@@ -33,15 +43,21 @@ def run(argv: list[str]) -> int:
         print(USAGE)
         return 0
     words.accept("probe")
-    sections = _sections()
+    words.accept("kernel")
+    full = bool(words.accept("full"))
+    if words.peek() in _NOT_HERE:
+        raise UnsupportedError(f"'{words.peek()}': {_NOT_HERE[words.peek()]}")
+    sections = _sections(full=full)
     chosen: dict[str, Section] = {}
     while words:
         name = words.next("a section")
         if name not in sections:
-            raise UsageError(f"there is no section '{name}'", hint=words.hint)
+            from tracebee.suggest import did_you_mean
+
+            raise UsageError(f"there is no section '{name}'", hint=did_you_mean(name, sections) or words.hint)
         chosen[name] = sections[name]
         if name == "helpers" and words and words.peek() not in sections:
-            chosen[name] = _helpers_of(words.next("a program type"))
+            chosen[name] = _helpers_of(words.next("a program type"), full=full)
     return _print(words, list((chosen or sections).values()))
 
 
@@ -59,19 +75,19 @@ def _print(words: Words, sections: list[Section]) -> int:
         print(json_text(answer, pretty=words.pretty))
         return 0
     for number, section in enumerate(sections):
-        if number:
-            print()
-        print(section.title)
         try:
             lines = section.text(section.find())
         except PrivilegeError as error:
             lines = str(error).splitlines()  # other sections may still be told
+        if number:
+            print()
+        print(section.title)
         for line in lines:
             print(f"  {line}")
     return 0
 
 
-def _sections() -> dict[str, Section]:
+def _sections(*, full: bool) -> dict[str, Section]:
     # Program types come before helpers, whose probing is the longest: a second or so.
     from tracebee.report.inspect import capabilities as c
 
@@ -84,14 +100,13 @@ def _sections() -> dict[str, Section]:
         "attach": Section("Attach types", "attach_types", c.attach_types, c.numbers_text),
         "links": Section("Link types", "link_types", c.link_types, c.numbers_text),
         "commands": Section("Commands of bpf(2)", "commands", c.commands, c.numbers_text),
-        "helpers": Section("Helpers", "helpers", c.helpers, c.helpers_text),
+        "helpers": Section("Helpers", "helpers", partial(c.helpers, loud=full), c.helpers_text),
         "kfuncs": Section("Kernel functions (kfuncs)", "kfuncs", c.kfuncs, c.kfuncs_text),
     }
 
 
-def _helpers_of(program_type: str) -> Section:
+def _helpers_of(program_type: str, *, full: bool) -> Section:
     from tracebee.report.inspect import capabilities as c
 
-    return Section(
-        f"Helpers of {program_type} programs", "helpers", lambda: c.helpers(program_type), c.helpers_text
-    )
+    find = partial(c.helpers, program_type, loud=full)
+    return Section(f"Helpers of {program_type} programs", "helpers", find, c.helpers_text)

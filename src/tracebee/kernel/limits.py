@@ -20,6 +20,7 @@ from tracebee.isa.insn import (
     BPF_DW,
     BPF_EXIT,
     BPF_IMM,
+    BPF_JEQ,
     BPF_JMP,
     BPF_K,
     BPF_LD,
@@ -37,8 +38,10 @@ from tracebee.isa.insn import (
 from tracebee.kernel.attr import PROG_LOAD
 from tracebee.kernel.bpf import try_bpf
 from tracebee.kernel.btf import Btf
+from tracebee.kernel.fd import Fd
 from tracebee.kernel.map import Map
 from tracebee.kernel.program import Program
+from tracebee.kernel.syscall import address
 from tracebee.kernel.type_probes import RETURN_ZERO, try_program
 from tracebee.obj.model import MapDef
 from tracebee.typed import NamedTuple
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FILTER = uapi.BPF_PROG_TYPE_SOCKET_FILTER
+_GET_PRANDOM_U32 = 7  # BPF_FUNC_get_prandom_u32
 _EXIT = Insn(BPF_JMP | BPF_EXIT)
 _ZERO = Insn(BPF_ALU64 | BPF_MOV | BPF_K, 0)
 
@@ -177,14 +181,81 @@ _TWO_FUNCTIONS = (
 )
 
 
+def _loads(insns: list[Insn]) -> bool:
+    """Whether a program loads; without a log, for which a long one would need a large buffer."""
+    code, licence = encode(insns), b"GPL\0"
+    attr = PROG_LOAD.pack(
+        prog_type=_FILTER, insn_cnt=len(code) // 8, insns=address(code), license=address(licence)
+    )
+    result = try_bpf(uapi.BPF_PROG_LOAD, attr)
+    if result >= 0:
+        Fd(result).close()
+    return result >= 0
+
+
+def _functions() -> int | None:
+    """Functions that the first one calls one after the other: as many as load, with itself."""
+
+    def fits(count: int) -> bool:
+        calls = count - 1
+        # The functions, two instructions each, lie behind the calls and the first one's end.
+        code = [
+            Insn(BPF_JMP | BPF_CALL, src=BPF_PSEUDO_CALL, imm=calls + 2 + 2 * at - at - 1)
+            for at in range(calls)
+        ]
+        code += [_ZERO, _EXIT] * count
+        return _loads(code)
+
+    return _largest(fits, 1, 1025)
+
+
+def _branches() -> int | None:
+    """Conditional jumps in a row, each of which may go either way."""
+
+    def fits(count: int) -> bool:
+        code = [Insn(BPF_JMP | BPF_CALL, imm=_GET_PRANDOM_U32)]
+        code += [Insn(BPF_JMP | BPF_JEQ | BPF_K, 0, off=count - at - 1, imm=at) for at in range(count)]
+        return _loads([*code, _ZERO, _EXIT])
+
+    return _largest(fits, 1, 1 << 15)
+
+
+def _maps() -> int | None:
+    """Maps that one program refers to."""
+    made: list[Map] = []
+
+    def fits(count: int) -> bool:
+        while len(made) < count:
+            made.append(Map.create(MapDef("limit", uapi.BPF_MAP_TYPE_ARRAY, 4, 4, 1)))
+        code = [Insn(BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, imm=table.fd) for table in made[:count]]
+        return _loads([*code, _ZERO, _EXIT])
+
+    try:
+        return _largest(fits, 1, 257)
+    finally:
+        for table in made:
+            table.close()
+
+
+def _helpers() -> int | None:
+    from tracebee.btf.opening import open_vmlinux
+
+    # The first is no function, the last says how many there are.
+    return len(open_vmlinux().enumerators("bpf_func_id")) - 2
+
+
 LIMITS: tuple[Limit, ...] = (
     Limit("stack", "bytes of stack of one function and those it calls", _stack),
     Limit("program_length", "instructions of a program, for a privileged process", program_length),
     Limit("verified_instructions", "instructions the verifier follows over all paths", _visited),
     Limit("unprivileged_length", "instructions of a program without CAP_BPF", lambda: 4096),
+    Limit("branches", "conditional jumps in a row that may go either way", _branches),
+    Limit("functions", "functions of a program, itself included", _functions),
     Limit("call_frames", "functions deep, the program itself included", _frames),
     Limit("tail_calls", "tail calls one after the other", _tail_calls),
     Limit("loop_rounds", "rounds of one bpf_loop", _loops),
+    Limit("maps", "maps that one program refers to", _maps),
+    Limit("helpers", "helpers; beside them and kfuncs, a program calls no function of the kernel", _helpers),
     Limit("call_arguments", "arguments of a helper or function", lambda: 5),
     Limit("name_length", "characters of a map's or program's name", lambda: uapi.BPF_OBJ_NAME_LEN - 1),
 )

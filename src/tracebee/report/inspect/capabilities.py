@@ -6,6 +6,7 @@ JSON keys are bpftool's where it has the same thing (``have_hash_map_type`` and 
 from __future__ import annotations
 
 import os
+import textwrap
 
 from tracebee import uapi
 from tracebee.errors import PrivilegeError
@@ -25,6 +26,13 @@ _MISC = {
     "isa_v2": "have_v2_isa_extension",
     "isa_v3": "have_v3_isa_extension",
 }
+# Options of the kernel's configuration that BPF and tracing depend on.
+_OPTIONS = "BPF BPF_SYSCALL HAVE_EBPF_JIT BPF_JIT BPF_JIT_ALWAYS_ON BPF_UNPRIV_DEFAULT_OFF BPF_LSM"
+_OPTIONS += " DEBUG_INFO_BTF DEBUG_INFO_BTF_MODULES CGROUPS CGROUP_BPF CGROUP_NET_CLASSID SOCK_CGROUP_DATA"
+_OPTIONS += " BPF_EVENTS KPROBE_EVENTS UPROBE_EVENTS TRACING FTRACE_SYSCALLS DYNAMIC_FTRACE_WITH_DIRECT_CALLS"
+_OPTIONS += " FPROBE FUNCTION_ERROR_INJECTION BPF_KPROBE_OVERRIDE NET XDP_SOCKETS LWTUNNEL_BPF NET_ACT_BPF"
+_OPTIONS += " NET_CLS_BPF NET_CLS_ACT NET_SCH_INGRESS NETKIT NETFILTER_BPF_LINK XFRM IP_ROUTE_CLASSID"
+_OPTIONS += " IPV6_SEG6_BPF BPF_LIRC_MODE2 BPF_STREAM_PARSER NETFILTER_XT_MATCH_BPF TEST_BPF HZ"
 # Trying these makes the kernel warn in its log, so that they are not tried for a listing.
 _LOUD = ("trace_printk", "trace_vprintk", "probe_write_user")
 
@@ -40,6 +48,11 @@ def system() -> dict[str, Any]:
         value = privileges.setting(path)
         if value is not None:
             record[path.rpartition("/")[2]] = int(value) if value.lstrip("-").isdigit() else value
+    from tracebee.engine.kernel.kconfig import read_config
+
+    config = read_config()
+    if config is not None:
+        record.update({f"CONFIG_{name}": config.get(f"CONFIG_{name}") for name in _OPTIONS.split()})
     return record
 
 
@@ -50,6 +63,13 @@ def system_text(record: dict[str, Any]) -> list[str]:
     for name, value in record.items():
         if name in about:
             lines.append(f"{about[name][0]} = {value}  ({about[name][1]})")
+    config = {name: value for name, value in record.items() if name.startswith("CONFIG_")}
+    for title, chosen in (
+        ("built with", [f"{n[7:]}={v}" for n, v in config.items() if v is not None]),
+        ("built without", [n[7:] for n, v in config.items() if v is None]),
+    ):
+        if chosen:
+            lines += textwrap.wrap(f"{title} CONFIG_: {' '.join(chosen)}", 100, subsequent_indent="    ")
     return lines
 
 
@@ -75,9 +95,10 @@ def _types(table: dict[str, int], probe: Callable[[int], bool], what: str) -> di
     return {f"have_{name}_{what}_type": probe(number) for name, number in table.items() if number}
 
 
-def helpers(program_type: str = "") -> dict[str, list[str]]:
+def helpers(program_type: str = "", *, loud: bool = False) -> dict[str, list[str]]:
     """Helpers that each program type may call, or one type's.
 
+    :param loud: try also those that make the kernel write to its log.
     :raises UsageError: there is no such type.
     """
     if program_type and program_type not in uapi.PROG_TYPES:
@@ -89,7 +110,8 @@ def helpers(program_type: str = "") -> dict[str, list[str]]:
         f"{name}_available_helpers": [
             f"bpf_{helper.name}"
             for helper in HELPERS
-            if helper.name not in _LOUD and type_probes.has_helper(uapi.PROG_TYPES[name], helper.number)
+            if (loud or helper.name not in _LOUD)
+            and type_probes.has_helper(uapi.PROG_TYPES[name], helper.number)
         ]
         for name in chosen
     }
@@ -111,8 +133,11 @@ def helpers_text(record: dict[str, list[str]]) -> list[str]:
         lines.append(f"{helper.number:3}  {helper.prototype}")
         lines.append(f"     {HELPER_TEXTS.get(helper.name, '')}")
         if len(record) > 1:
-            types = "not tried" if helper.name in _LOUD else " ".join(users.get(name, ["none"]))
-            lines.append(f"     in: {types}")
+            missing = "not tried, as the kernel would write to its log: 'feature full' does"
+            found = users.get(name, [missing if helper.name in _LOUD else "none"])
+            lines += textwrap.wrap(
+                " ".join(found), 100, initial_indent="     in: ", subsequent_indent="         "
+            )
     return lines
 
 
