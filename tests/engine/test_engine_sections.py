@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,13 +123,31 @@ def test_one_program_and_its_maps_stay(compiled: Callable[[str], str], bpffs: st
 def test_all_programs_attached_stay(compiled: Callable[[str], str], bpffs: str) -> None:
     options = LoadOptions(attach=True, pin_maps=f"{bpffs}/maps")
     loaded = load_and_pin(compiled("sections"), f"{bpffs}/all", everything=True, options=options)
-    assert loaded.warnings == ("'nowhere' (socket) says no place to attach it to: it is pinned",)
+    assert loaded.warnings == ("'nowhere' (socket) is pinned but not attached: its section says no place",)
     kinds = {pin.path.rpartition("/")[2]: pin.kind for pin in pins.walk(f"{bpffs}/all")}
     assert kinds == {**dict.fromkeys([*USER_SECTIONS, "walk"], "link"), "nowhere": "prog"}
     with Map.pinned(f"{bpffs}/maps/hits") as table:
         before = table.items()
         os.getpgid(0)
         assert table.items() != before
+    for name in kinds:
+        pins.unpin(f"{bpffs}/all/{name}")
+
+
+def test_what_cannot_be_attached_is_pinned(tmp_path: Path, bpffs: str) -> None:
+    source = Path(__file__).parents[1] / "obj" / "programs" / "sections.bpf.c"
+    text = source.read_text().replace(
+        'SEC("tp/syscalls/sys_enter_getpgid")', 'SEC("tp/syscalls/no_such_event")'
+    )
+    (tmp_path / "gone.bpf.c").write_text(text)
+    target = str(tmp_path / "gone.bpf.o")
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    command = ["clang", "-O2", "-g", "-target", "bpf", include, "-c", tmp_path / "gone.bpf.c", "-o", target]
+    subprocess.run(command, check=True)
+    loaded = load_and_pin(target, f"{bpffs}/all", everything=True, options=LoadOptions(attach=True))
+    kinds = {pin.path.rpartition("/")[2]: pin.kind for pin in pins.walk(f"{bpffs}/all")}
+    assert [name for name, kind in kinds.items() if kind != "link"] == ["nowhere", "tracepoint_short"]
+    assert "'tracepoint_short' (tp/syscalls/no_such_event) is pinned but not attached" in loaded.warnings[0]
     for name in kinds:
         pins.unpin(f"{bpffs}/all/{name}")
 

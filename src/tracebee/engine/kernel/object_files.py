@@ -8,7 +8,7 @@ from tracebee import uapi
 from tracebee.engine.kernel.loader import load_object
 from tracebee.engine.kernel.sections import attach_section, for_this_kernel, is_attachable
 from tracebee.engine.kernel.struct_ops import optional, without
-from tracebee.errors import DecodeError, UnsupportedError, UsageError
+from tracebee.errors import DecodeError, TracebeeError, UnsupportedError, UsageError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.sections import section_kind
 from tracebee.typed import NamedTuple
@@ -16,6 +16,7 @@ from tracebee.typed import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from tracebee.engine.kernel.loader import LoadedObject
     from tracebee.kernel.map import Map
@@ -105,26 +106,34 @@ def _pin_programs(
         os.makedirs(place, exist_ok=True)
     for definition in definitions if everything else definitions[:1]:
         name = f"{place}/{definition.name}" if everything else place
-        if not options.attach or not is_attachable(definition):
-            if options.attach:
-                loaded.warnings.append(
-                    f"'{definition.name}' ({definition.section}) says no place to attach it to: it is pinned"
-                )
+        made = _attached(loaded, definition) if options.attach else []
+        if not made:
             loaded.programs[definition.name].pin(name)
             pinned.append(name)
+        try:
+            for number, link in enumerate(made):
+                link.pin(name if number == 0 else f"{name}_{number}")
+                pinned.append(name if number == 0 else f"{name}_{number}")
+        finally:
+            for link in made:
+                link.close()
+
+
+def _attached(loaded: LoadedObject, definition: ProgramDef) -> list[Any]:
+    """The links of a program attached by its section; none, and a warning, where that cannot be done.
+
+    It is then pinned itself, as bpftool does it: a file's other programs may do without.
+    """
+    reason = "its section says no place"
+    if is_attachable(definition):
+        try:
+            made = attach_section(loaded, definition.name)
+        except TracebeeError as error:
+            reason = error.message
         else:
-            made = [
-                part
-                for whole in attach_section(loaded, definition.name)
-                for part in (whole.parts if hasattr(whole, "parts") else [whole])
-            ]
-            try:
-                for number, link in enumerate(made):
-                    link.pin(name if number == 0 else f"{name}_{number}")
-                    pinned.append(name if number == 0 else f"{name}_{number}")
-            finally:
-                for link in made:
-                    link.close()
+            return [part for whole in made for part in (whole.parts if hasattr(whole, "parts") else [whole])]
+    loaded.warnings.append(f"'{definition.name}' ({definition.section}) is pinned but not attached: {reason}")
+    return []
 
 
 def _pin_maps(loaded: LoadedObject, directory: str, reuse: Mapping[str, Map], pinned: list[str]) -> None:
