@@ -146,4 +146,7 @@ def test_map_flags() -> None:
 
 
 # Constants that bpf.h defines for the preprocessor, which leaves no trace in BTF.
-_PREPROCESSOR = {"BPF_F_STRICT_ALIGNMENT", "BPF_F_ANY_ALIGNMENT", "BPF_F_SLEEPABLE"}
+_PREPROCESSOR = {
+    *("BPF_F_STRICT_ALIGNMENT", "BPF_F_ANY_ALIGNMENT", "BPF_F_SLEEPABLE"),
+    *("BPF_F_ALLOW_OVERRIDE", "BPF_F_ALLOW_MULTI", "BPF_F_QUERY_EFFECTIVE"),
+}
