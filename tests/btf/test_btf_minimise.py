@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tracebee.api.compiling import compile_text
 from tracebee.btf import Btf
 from tracebee.btf import core_kinds as ck
 from tracebee.btf.core import Resolver, resolve
+from tracebee.btf.core_patch import patch
 from tracebee.btf.minimise import minimise
+from tracebee.lang.portable import to_object
 from tracebee.obj.elf_reader import read_object
+from tracebee.obj.elf_writer import write_object
 from tracebee.obj.model import CoreReloc, Object
+from tracebee.source import Source
 
 HERE = Path(__file__).parent / "core"
 VMLINUX = "/sys/kernel/btf/vmlinux"
@@ -67,6 +73,47 @@ def test_what_is_kept_is_what_bpftool_keeps(path: str, tmp_path: Path) -> None:
     obj = read_object(path)
     data = minimise(Btf.vmlinux(), [(Btf.from_bytes(obj.btf), _relocs(obj))])
     assert _content(Btf.from_bytes(data)) == _content(Btf.from_file(str(expected)))
+
+
+SCRIPT = """
+tracepoint:syscalls:sys_enter_openat {
+    $task = curtask;
+    @[$task->group_leader->tgid, $task->comm] = count();
+    @name = $task->nsproxy->uts_ns->name.sysname;
+    @execve = $task->in_execve;
+    @cpu = curtask->se.vruntime;
+}
+"""
+
+
+@pytest.mark.needs("clang", "bpftool", "btf")
+@pytest.mark.parametrize("name", ["core", "missing", "struct_ops", "typed", "kfuncs", "script"])
+def test_the_rest_is_enough_for_each_object(
+    name: str, tmp_path: Path, compiled: Callable[[str], str]
+) -> None:
+    """The same instructions come of it, and bpftool keeps the same."""
+    if name == "script":
+        path = str(tmp_path / "script.bpf.o")
+        script = compile_text(Source("script.bt", SCRIPT), portable=True, cpu_version=3)
+        Path(path).write_bytes(write_object(to_object(script), Btf.vmlinux()))
+    else:
+        path = compiled(name)
+    obj = read_object(path)
+    local = Btf.from_bytes(obj.btf)
+    part = Btf.from_bytes(minimise(Btf.vmlinux(), [(local, _relocs(obj))]))
+    expected = tmp_path / "expected.btf"
+    subprocess.run(["bpftool", "gen", "min_core_btf", VMLINUX, str(expected), path], check=True)
+    assert _content(part) == _content(Btf.from_file(str(expected)))
+    if name == "kfuncs":
+        assert not _relocs(obj)  # and so nothing is kept
+        return
+    assert _relocs(obj)
+    whole, less = Resolver(local, Btf.vmlinux()), Resolver(local, part)
+    for program in obj.programs:
+        for reloc in program.function.relocs:
+            if reloc.core is not None:
+                insn = program.function.insns[reloc.at]
+                assert patch(insn, less.resolve(reloc.core)) == patch(insn, whole.resolve(reloc.core))
 
 
 @pytest.mark.needs("clang", "btf")

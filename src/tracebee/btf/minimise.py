@@ -109,6 +109,7 @@ class _Needed:
             record = self.btf.type(type_id)
             if record.kind in kinds.COMPOSITES:
                 wanted = sorted(self.members.get(type_id, ()))
-                record = record._replace(members=tuple(record.members[i] for i in wanted))
+                members = tuple(record.members[i] for i in wanted)
+                record = record._replace(members=members, flag=any(m.bit_size for m in members))
             builder.add(with_references(record, lambda i: ids.get(i, 0)))
         return builder.to_bytes()
