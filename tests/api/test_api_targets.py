@@ -199,6 +199,27 @@ def test_perf_events(load: Load) -> None:
         assert obj.variables["cookie"] == 5
 
 
+def test_samples(load: Load) -> None:
+    obj = load("sample")
+    program = obj.programs["sample"]
+    with program.attach_perf_event("page-faults", period=1, pid=os.getpid(), cookie=6):
+        with mmap.mmap(-1, 1 << 20) as memory:
+            for page in range(0, len(memory), mmap.PAGESIZE):
+                memory[page] = 1
+        assert hits(obj, "sample") > 0
+        assert obj.variables["cookie"] == 6
+    before = hits(obj, "sample")
+    with program.attach_perf_event("cpu-clock", frequency=500) as attachment:
+        assert attachment.probes == ("sample",)
+        while hits(obj, "sample") == before:
+            pass
+    with pytest.raises(SymbolError, match="no perf event 'cpu-clok'") as caught:
+        program.attach_perf_event("cpu-clok", frequency=1)
+    assert "cpu-clock" in caught.value.candidates
+    with pytest.raises(UsageError, match="need a frequency or a period"):
+        program.attach_perf_event("cpu-clock")
+
+
 def test_sections_without_a_place_are_given_one(load: Load) -> None:
     for name, where in (
         ("function", "libc.so.6:getpgid"),

@@ -170,11 +170,30 @@ class ObjectProgram:
 
         return self._keep(to_map(self._loaded(), self.name, _kernel_map(table)))
 
-    def attach_perf_event(self, event: PerfEvent, *, cookie: int = 0) -> Attachment:
-        """Run it on an open perf event (``tracebee.kernel.perf.PerfEvent``), which stays the caller's."""
-        from tracebee.engine.kernel.targets import to_event
+    def attach_perf_event(
+        self,
+        event: PerfEvent | str,
+        *,
+        frequency: int = 0,
+        period: int = 0,
+        pid: int | None = None,
+        cookie: int = 0,
+    ) -> Attachment:
+        """Run it on samples: ``attach_perf_event("cpu-clock", frequency=99)``.
 
-        return self._keep(to_event(self._loaded(), self.name, event, cookie=cookie))
+        :param event: perf's name of a counter, which is sampled on every CPU, or in the threads of ``pid``;
+            or an open event (``tracebee.kernel.perf.PerfEvent``), which stays the caller's.
+        :param frequency: samples a second; or ``period``, events from one to the next.
+        """
+        from tracebee.engine.kernel.targets import to_event, to_samples
+
+        loaded = self._loaded()
+        if not isinstance(event, str):
+            return self._keep(to_event(loaded, self.name, event, cookie=cookie))
+        links = to_samples(
+            loaded, self.name, event, frequency=frequency, period=period, pid=pid, cookie=cookie
+        )
+        return self._owner.keep((self.name,), links)
 
     def test_run(self, data: bytes = b"", ctx: bytes = b"", **more: int) -> TestRun:
         """Run it once, or ``repeat`` times, on given input: ``kernel.program.Program.test_run``."""

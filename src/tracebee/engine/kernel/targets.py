@@ -13,7 +13,10 @@ from tracebee import uapi
 from tracebee.errors import SymbolError, UnsupportedError, UsageError
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.link import Link
+from tracebee.kernel.perf import HARDWARE_EVENTS, PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS
 from tracebee.probes.machine import kernel_names
+from tracebee.probes.session import Session, close_all
+from tracebee.suggest import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from tracebee.kernel.map import Map
     from tracebee.kernel.perf import PerfEvent
     from tracebee.obj.model import ProgramDef
+    from tracebee.probes.session import Attached
 
 # Numbers of linux/netfilter.h.
 _FAMILIES = {"ipv4": 2, "ipv6": 10}
@@ -132,6 +136,49 @@ def to_map(loaded: LoadedObject, name: str, table: Map) -> Link | MapAttachment:
 def to_event(loaded: LoadedObject, name: str, event: PerfEvent, *, cookie: int = 0) -> Link:
     """Attach to an open perf event, which stays the caller's."""
     return Link.perf_event(loaded.programs[name], event.fd, cookie=cookie)
+
+
+def to_samples(
+    loaded: LoadedObject,
+    name: str,
+    event: str,
+    *,
+    frequency: int = 0,
+    period: int = 0,
+    pid: int | None = None,
+    cookie: int = 0,
+) -> list[Attached]:
+    """Attach to samples of a counter on every CPU, or of a process's threads.
+
+    :param event: perf's name: ``cpu-clock``, ``page-faults``, ``cpu-cycles``...
+    :param frequency: samples a second; or ``period``, events from one to the next.
+    """
+    kind = PERF_TYPE_SOFTWARE if event in SOFTWARE_EVENTS else PERF_TYPE_HARDWARE
+    config = SOFTWARE_EVENTS.get(event, HARDWARE_EVENTS.get(event))
+    if config is None:
+        known = [*SOFTWARE_EVENTS, *HARDWARE_EVENTS]
+        raise SymbolError(f"there is no perf event '{event}'", nearest(event, known))
+    if (frequency > 0) == (period > 0):
+        raise UsageError(f"samples of {event} need a frequency or a period")
+    session = Session(pid=pid)
+    made: list[Attached] = []
+    try:
+        for attached in session.sampled(
+            loaded.programs[name],
+            type=kind,
+            config=config,
+            frequency=frequency,
+            period=period,
+            cpus=session.cpus,
+            pid=pid,
+            cookie=cookie,
+            what=event,
+        ):
+            made.append(attached)  # noqa: PERF402 - what was made is closed when the next one fails
+    except BaseException:
+        close_all(made)
+        raise
+    return made
 
 
 def _definition(loaded: LoadedObject, name: str) -> ProgramDef:
