@@ -179,6 +179,17 @@ def test_what_is_not_there(obj: tracebee.Object, sites: Sites) -> None:
         program.attach()
 
 
+def test_by_bcc_names(compiled: Callable[[str], str], sites: Sites) -> None:
+    with tracebee.BPF(src_file=compiled("usdt")) as bpf:
+        for probe in ("shapes", "bee:shapes"):
+            with bpf.attach_usdt(name=sites.path, probe=probe, fn_name="any", pid=sites.pid):
+                sites.fire("s")
+        data = bpf[".bss"].map.lookup(bytes(4)) or b""
+        variables = {v.name: v.offset for v in bpf.object.variables if v.map == ".bss"}
+        words = [int.from_bytes(data[variables[n] :][:8], "little") for n in ("hits", "count", "seen")]
+        assert words == [2, 8, SHAPES[0]]
+
+
 def test_the_attachment_outlives_the_loader(sites: Sites, tmp_path: Path) -> None:
     """A section with a place is attached and pinned; its arguments are still described."""
     source = tmp_path / "placed.bpf.c"

@@ -21,7 +21,13 @@ from tracebee.probes.kinds import module_of
 from tracebee.probes.machine import Machine
 from tracebee.probes.session import Session, close_all
 from tracebee.typed import NamedTuple
-from tracebee.uapi import BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_UNSPEC
+from tracebee.uapi import (
+    BPF_PROG_TYPE_KPROBE,
+    BPF_PROG_TYPE_PERF_EVENT,
+    BPF_PROG_TYPE_RAW_TRACEPOINT,
+    BPF_PROG_TYPE_UNSPEC,
+    BPF_TRACE_UPROBE_MULTI,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,6 +204,10 @@ class BPF:
         :param name: path or library; may be empty with ``pid``.
         :param probe: ``PROBE`` or ``PROVIDER:PROBE``.
         """
+        from tracebee.engine.kernel.usdt import SPECS
+
+        if SPECS in self._loaded[0].maps:
+            return self._attach_described(name, probe, fn_name, pid)
         return self._attach("usdt", [name, *probe.split(":")], "", fn_name, pid=pid)
 
     def attach_tracepoint(self, tp: str = "", tp_re: str = "", fn_name: str = "") -> Attachment:
@@ -271,6 +281,22 @@ class BPF:
         self._loaded.append(loaded)
         program = self._by_type[fn_name, typed] = loaded.programs[fn_name]
         return program
+
+    def _attach_described(self, name: str, probe: str, fn_name: str, pid: int) -> Attachment:
+        """At a USDT probe, with its arguments where libbpf's usdt.bpf.h has programs look for them."""
+        from tracebee.engine.kernel.usdt import attach_usdt
+
+        attach_type = BPF_TRACE_UPROBE_MULTI if Machine().has("uprobe_multi") else 0
+        program = self.load_func(fn_name, BPF_PROG_TYPE_KPROBE, attach_type=attach_type)
+        provider, _, probe_name = probe.rpartition(":")
+        link = attach_usdt(
+            self._loaded[0],
+            program,
+            (name, provider, probe_name),
+            attach_type=attach_type,
+            pid=pid if pid > 0 else None,
+        )
+        return self._keep([f"usdt:{name}:{probe}"], [link])
 
     def _attach_user(
         self, kind: str, name: str, place: str, pattern: str, fn_name: str, pid: int

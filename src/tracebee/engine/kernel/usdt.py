@@ -106,7 +106,7 @@ def attach_usdt(
 ) -> UsdtLink:
     """Attach a program to every place of a USDT probe.
 
-    :param where: path (or a library's or program's name), provider, name of the probe.
+    :param where: path (or a library's or program's name), provider (empty for any), name of the probe.
     :param attach_type: what the program was loaded for: BPF_TRACE_UPROBE_MULTI, or 0.
     :param pid: only in this process.
     :param cookie: what bpf_usdt_cookie() answers.
@@ -126,7 +126,7 @@ def attach_usdt(
             shown = binary.removeprefix(machine.root) if machine.root else binary
             for note, spec, layout in places_of(binary, shown):
                 known[f"{note.provider}:{note.name}"] = None
-                if (note.provider, note.name) != (provider, name):
+                if note.name != name or provider not in ("", note.provider):
                     continue
                 arguments = parse_arguments(layout.arguments, machine.regs.machine)
                 text = encode_spec(arguments, machine.regs, layout.deltas, cookie, indexed=indexed)
@@ -136,11 +136,10 @@ def attach_usdt(
                     addresses.append(_address(binary, spec["offset"], note, pid))
                     key = addresses[-1].to_bytes(8, "little")
                     table.addresses.update(key, numbers[text].to_bytes(4, "little"), BPF_NOEXIST)
-                targets.append(Target(f"usdt:{shown}:{provider}:{name}", numbers[text], spec))
+                targets.append(Target(f"usdt:{shown}:{note.provider}:{name}", numbers[text], spec))
         if not targets:
-            raise SymbolError(
-                f"{path} has no USDT probe '{provider}:{name}'", nearest(f"{provider}:{name}", known)
-            )
+            wanted = f"{provider}:{name}" if provider else name
+            raise SymbolError(f"{path} has no USDT probe '{wanted}'", nearest(wanted, known))
         session = Session(pid=pid)
         session.kind, session.attach_type = "usdt", attach_type
         links += attach_user(program, targets, session, returns=False)
