@@ -92,6 +92,9 @@ class Declarator:
             if self._kind_behind(target) == kinds.BTF_KIND_PTR:
                 # Stands behind the star it qualifies: char *const p.
                 return self._declare(target, f"{word} {inner}".rstrip(), depth + 1)
+            if self._kind_behind(target, through_arrays=True) == kinds.BTF_KIND_PTR:
+                # A qualified array is one of qualified elements; gcc says it of both, clang of these alone.
+                return self._declare(target, inner, depth + 1)
             base, declarator = self._declare(target, inner, depth + 1)
             return (base if base.startswith(f"{word} ") else f"{word} {base}"), declarator
         if kind == kinds.BTF_KIND_TYPE_TAG and self.tag is not None:
@@ -117,11 +120,12 @@ class Declarator:
             type_id = record.type_id
         return texts, type_id
 
-    def _kind_behind(self, type_id: int) -> int:
+    def _kind_behind(self, type_id: int, *, through_arrays: bool = False) -> int:
         """The kind behind type tags, and behind qualifiers, which stand with what they qualify."""
         for _ in range(_MAX_DEPTH):
             record = self.btf.type(type_id)
-            if record.kind != kinds.BTF_KIND_TYPE_TAG and record.kind not in _QUALIFIERS:
+            is_array = through_arrays and record.kind == kinds.BTF_KIND_ARRAY
+            if not is_array and record.kind != kinds.BTF_KIND_TYPE_TAG and record.kind not in _QUALIFIERS:
                 return record.kind
             type_id = record.type_id
         raise DecodeError(f"{self.btf.name}: type {type_id} refers to itself")
