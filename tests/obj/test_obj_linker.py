@@ -16,6 +16,7 @@ from tracebee.btf.kinds import BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_STRUCT
 from tracebee.engine.kernel.loader import load_object
 from tracebee.errors import DecodeError, TracebeeError, UnsupportedError
 from tracebee.obj.elf_reader import read_object
+from tracebee.obj.elf_writer import write_object
 from tracebee.obj.linker import link_objects
 from tracebee.obj.model import Export, MapDef, Object
 from tracebee.obj.variables import find_variable
@@ -115,7 +116,11 @@ def test_a_variable_declared_otherwise_is_refused(compiled: Callable[[str], str]
 
 
 @needs_clang
-@given(st.integers(0, 1 << 20), st.integers(0, 255), st.sampled_from(["link_main", "link_kernel"]))
+@given(
+    st.integers(0, 1 << 20),
+    st.integers(0, 255),
+    st.sampled_from(["link_main", "link_kernel", "maps", "struct_ops"]),
+)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_objects_are_linked_or_refused(
     compiled: Callable[[str], str], place: int, byte: int, name: str
@@ -123,7 +128,9 @@ def test_damaged_objects_are_linked_or_refused(
     data = bytearray(Path(compiled(name)).read_bytes())
     data[place % len(data)] = byte
     with contextlib.suppress(TracebeeError):
-        link_objects([read_object(name, bytes(data)), read_object(compiled("link_library"))])
+        damaged = read_object(name, bytes(data))
+        write_object(damaged)
+        write_object(link_objects([damaged, read_object(compiled("link_library"))]))
 
 
 def test_licenses_must_agree() -> None:

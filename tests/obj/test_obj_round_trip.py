@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from tracebee.btf import Btf, raw
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.elf_writer import write_object
+from tracebee.obj.linker import link_objects
 from tracebee.obj.model import Object
 
 PROGRAMS = sorted(p.name.split(".")[0] for p in (Path(__file__).parent / "programs").glob("*.bpf.c"))
@@ -47,6 +49,47 @@ def test_the_other_byte_order_and_no_types(tmp_path: Path) -> None:
         obj = read_object(str(path))
         assert [m.name for m in obj.maps] == ["counts", "other"]
         assert_same(obj, read_object(str(path), write_object(obj)))
+
+
+@pytest.mark.needs("clang")
+def test_static_maps_and_functions_in_static_contents(tmp_path: Path) -> None:
+    """clang refers to what is static by its section and an offset, which stands in the contents."""
+    source, path = tmp_path / "static.bpf.c", tmp_path / "static.bpf.o"
+    source.write_text(
+        """
+        #include <linux/bpf.h>
+        #include <bpf/bpf_helpers.h>
+        struct inner {
+            __uint(type, BPF_MAP_TYPE_ARRAY);
+            __uint(max_entries, 2);
+            __type(key, __u32);
+            __type(value, __u64);
+        };
+        static struct inner one SEC(".maps"), two SEC(".maps");
+        struct {
+            __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+            __uint(max_entries, 2);
+            __type(key, __u32);
+            __array(values, struct inner);
+        } outer SEC(".maps") = { .values = { &two, &one } };
+        SEC("socket") int use(void *ctx) {
+            __u32 key = 0;
+            return bpf_map_lookup_elem(&one, &key) == 0;
+        }
+        char LICENSE[] SEC("license") = "GPL";
+        """
+    )
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    command = ["clang", "-O2", "-g", "-target", "bpf", include, "-c", source, "-o", path]
+    subprocess.run(command, check=True)
+    obj = read_object(str(path))
+    assert {m.name: m.values for m in obj.maps} == {"one": (), "two": (), "outer": ((0, "two"), (1, "one"))}
+    assert_same(obj, read_object(str(path), write_object(obj)))
+    both = link_objects([obj, obj._replace(exports=())])
+    assert [m.values for m in both.maps if m.values] == [
+        ((0, "two"), (1, "one")),
+        ((0, "two.2"), (1, "one.2")),
+    ]
 
 
 @pytest.mark.needs("clang", "gcc")

@@ -108,7 +108,7 @@ class CodeReader:
     def read(self, place: Place) -> Function:
         """One function with its relocations, lines and BTF type."""
         code = self.layout.contents(place.section)[place.start : place.end]
-        insns = decode(code, "little" if self.layout.elf.order == "<" else "big")
+        insns = decode(code, self.layout.order)
         at_offset: dict[int, int] = {}
         offset = place.start
         for index, insn in enumerate(insns):

@@ -96,8 +96,7 @@ def _contents(out: Output, definition: MapDef, offset: int) -> None:
     assert out.btf is not None
     _, at = map_definition(out.btf, definition.name, out.btf.type(definition.type_id).type_id)
     for index, name in definition.values:
-        symbol = out.symbols[name] if name in out.symbols else out.externs[name]
-        out.file.relocate(MAPS, offset + at + 8 * index, R_BPF_64_ABS64, symbol)
+        out.file.relocate(MAPS, offset + at + 8 * index, R_BPF_64_ABS64, out.address(name))
 
 
 def _struct_ops(out: Output, section: str) -> None:
@@ -115,6 +114,5 @@ def _struct_ops(out: Output, section: str) -> None:
         data[offset : offset + len(ops.data)] = ops.data
         _define(out, definition, section, offset, length or len(ops.data))
         for member, program in ops.members:
-            symbol = out.symbols[program] if program in out.symbols else out.externs[program]
-            out.file.relocate(section, offset + member, R_BPF_64_ABS64, symbol)
+            out.file.relocate(section, offset + member, R_BPF_64_ABS64, out.address(program))
     out.section(section, bytes(data), DATA, 8)

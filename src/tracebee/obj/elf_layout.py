@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tracebee.btf import Btf
     from tracebee.elf.file import ElfFile, Section
     from tracebee.elf.symbols import Symbol
+    from tracebee.isa.codec import ByteOrder
 
 EM_NONE = 0  # what old versions of clang wrote
 
@@ -60,6 +61,7 @@ class ElfLayout:
 
     def __init__(self, elf: ElfFile) -> None:
         self.elf = elf
+        self.order: ByteOrder = "little" if elf.order == "<" else "big"
         if elf.type != ET_REL or elf.machine not in (EM_BPF, EM_NONE):
             hint = "compile it with clang -target bpf -c"
             raise DecodeError(f"{elf.path} is not a relocatable BPF object", hint=hint)
@@ -70,6 +72,9 @@ class ElfLayout:
             raise DecodeError(f"{elf.path} has a symbol table without names")
         self.by_name = {s.name: s for s in elf.sections}
         self.symbols = [self._as_meant(s) for s in symbols(elf, tables[0])]
+        for section in elf.sections:
+            if section.type in (SHT_PROGBITS, SHT_NOBITS):
+                _check(section, elf.path)
         self._contents: dict[int, bytes] = {}
         self._relocs: dict[int, list[ElfReloc]] = {}
         for section in elf.sections:
@@ -148,6 +153,17 @@ class ElfLayout:
         if section is None:
             return ""
         return self.contents(section).split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+# No map's value, and no alignment, is larger.
+_MAX_SIZE, _MAX_ALIGN = 1 << 31, 1 << 20
+
+
+def _check(section: Section, path: str) -> None:
+    if section.size >= _MAX_SIZE:
+        raise DecodeError(f"{path}: section {section.name} has {section.size} bytes, too many for a map")
+    if section.align > _MAX_ALIGN or section.align & (section.align - 1):
+        raise DecodeError(f"{path}: section {section.name} cannot be aligned to {section.align} bytes")
 
 
 def datasec_variables(btf: Btf, name: str) -> list[tuple[str, int, int, int]]:

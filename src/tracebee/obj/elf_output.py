@@ -19,6 +19,7 @@ from tracebee.elf.constants import (
     STV_HIDDEN,
 )
 from tracebee.elf.writer import RelocatableFile
+from tracebee.errors import UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +79,16 @@ class Output:
         return self.file.symbol(
             as_name or name, section, offset, size, type=kind, binding=binding, visibility=visibility
         )
+
+    def address(self, name: str) -> int:
+        """The symbol of a function or map that data refers to.
+
+        :raises UnsupportedError: the object has none, and expects none of another.
+        """
+        symbol = self.symbols.get(name, self.externs.get(name))
+        if symbol is None:
+            raise UnsupportedError(f"{self.obj.name}: '{name}' is referred to, but is not there")
+        return symbol
 
     def is_static(self, name: str) -> bool:
         """Whether a function or map is known to this object alone."""

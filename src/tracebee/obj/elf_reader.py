@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-
 from tracebee import uapi
 from tracebee.btf.kinds import BTF_VAR_STATIC
 from tracebee.btf.reader import Btf
-from tracebee.elf.constants import SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_OBJECT, STV_HIDDEN, STV_INTERNAL
+from tracebee.elf.constants import (
+    SHN_UNDEF,
+    STB_LOCAL,
+    STB_WEAK,
+    STT_OBJECT,
+    STT_SECTION,
+    STV_HIDDEN,
+    STV_INTERNAL,
+)
 from tracebee.elf.file import ElfFile
 from tracebee.errors import DecodeError
 from tracebee.obj.btf_fixup import placed_btf
@@ -29,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.btf.ext import SectionInfo
     from tracebee.elf.file import Section
+    from tracebee.obj.elf_layout import ElfReloc
     from tracebee.obj.model import Function
 
 
@@ -88,14 +95,14 @@ class _Reader:
             programs=tuple(programs),
             functions=tuple(functions),
             btf=b"" if self.btf is None else placed_btf(self.btf, layout),
-            version=0 if version is None else struct.unpack_from("<I", layout.contents(version))[0],
+            version=0 if version is None else int.from_bytes(layout.contents(version)[:4], layout.order),
             metadata=b"" if metadata is None else layout.contents(metadata),
             variables=tuple(self._variables()),
             externs=tuple(self.externs),
             struct_ops=tuple(ops for ops, _ in self._struct_ops()),
             exports=tuple(self._exports()),
             sections=tuple(read_sections(layout)),
-            order="little" if layout.elf.order == "<" else "big",
+            order=layout.order,
         )
 
     def _exports(self) -> list[Export]:
@@ -132,7 +139,7 @@ class _Reader:
         ends = [m.offset for m in self.maps if m.section == placed.section and m.offset > placed.offset]
         end = min(ends, default=section.size)
         values = [
-            ((reloc.offset - placed.values_at) // 8, reloc.symbol.name)
+            ((reloc.offset - placed.values_at) // 8, self._referred(section, reloc))
             for reloc in self.layout.relocs(section)
             if placed.values_at <= reloc.offset < end
         ]
@@ -140,6 +147,23 @@ class _Reader:
         if definition.type == uapi.BPF_MAP_TYPE_PROG_ARRAY and definition.max_entries == 0 and values:
             definition = definition._replace(max_entries=values[-1][0] + 1)
         return definition._replace(values=tuple(values))
+
+    def _referred(self, section: Section, reloc: ElfReloc) -> str:
+        """The map or function whose address data asks for."""
+        symbol = reloc.symbol
+        if symbol.section == SHN_UNDEF and symbol.name:
+            return symbol.name
+        at = symbol.addr
+        if symbol.type == STT_SECTION:
+            content = self.layout.contents(section)[reloc.offset : reloc.offset + 8]
+            at += int.from_bytes(content, self.layout.order)
+        for placed in self.maps:
+            if (placed.section, placed.offset) == (symbol.section, at):
+                return placed.map.name
+        function = self.code.at(symbol.section, at)
+        if function is None:
+            raise DecodeError(f"{section.name} refers to '{symbol.name}', which is no map and no function")
+        return function.key
 
     def _data_maps(self) -> list[MapDef]:
         """An array of one element for each data section, and one for the kconfig values.
@@ -219,7 +243,7 @@ class _Reader:
                 type_id = self.btf.resolve(self.btf.type(var).type_id)
                 size = size or self.btf.size(type_id)
                 members = tuple(
-                    (r.offset - offset, r.symbol.name)
+                    (r.offset - offset, self._referred(section, r))
                     for r in self.layout.relocs(section)
                     if offset <= r.offset < offset + size
                 )

@@ -193,6 +193,8 @@ def _legacy_maps(layout: ElfLayout) -> list[PlacedMap]:
         raise DecodeError(f"section maps: definitions of {size} bytes are shorter than struct bpf_map_def")
     found = []
     for offset, name in named:
+        if offset + size > len(data):
+            raise DecodeError(f"map {name}: does not lie in section maps")
         numbers = struct.unpack_from(f"{layout.elf.order}{'I' * len(_LEGACY)}", data, offset)
         rest = data[offset + len(_LEGACY) * 4 : offset + size]
         if any(rest):
