@@ -8,8 +8,9 @@ import os
 import time
 
 from tracebee.api import this_machine
-from tracebee.errors import SymbolError
+from tracebee.errors import SymbolError, UnsupportedError
 from tracebee.lang.script import RODATA
+from tracebee.lang.types import NONE, Type, TypeField
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,29 @@ def for_this_machine(script: Script, *, command_pid: int | None = None) -> Scrip
         p._replace(expected_attach_type=bulk[p.name]) if bulk.get(p.name) else p
         for p in script.object.programs
     )
-    return script._replace(object=script.object._replace(maps=maps, programs=programs))
+    obj = script.object._replace(maps=maps, programs=programs)
+    return script._replace(
+        object=obj,
+        actions=tuple(a._replace(layout=_named(a.layout)) for a in script.actions),
+        maps=tuple(
+            m._replace(key=None if m.key is None else _named(m.key), value=_named(m.value))
+            for m in script.maps
+        ),
+    )
+
+
+def _named(t: Type) -> Type:
+    """The type with the names that this kernel's enumerations have for their values."""
+    if t.kind == "enum" and t.number and t.fields:
+        from tracebee.btf.reader import Btf
+
+        try:
+            found = Btf.vmlinux().enumerators(t.name)
+        except (SymbolError, UnsupportedError):
+            return t
+        return t._replace(fields=tuple(TypeField(e.name, NONE, e.value) for e in found))
+    element = None if t.element is None else _named(t.element)
+    return t._replace(fields=tuple(f._replace(type=_named(f.type)) for f in t.fields), element=element)
 
 
 def _constants(contents: bytes, script: Script, command_pid: int | None) -> bytes:

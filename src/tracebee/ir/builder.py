@@ -73,6 +73,11 @@ class Builder:
         """Whether the current block already ends in a branch, jump or return."""
         return self.current.terminator is not None
 
+    @property
+    def here(self) -> Span:
+        """The source place of what is made now."""
+        return self._span
+
     def span(self, span: Span) -> _SpanScope:
         """``with b.span(span):`` what is made inside comes from this place of the source."""
         return _SpanScope(self, span)

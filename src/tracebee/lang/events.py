@@ -120,7 +120,8 @@ def printable(a: Analyser, t: Type) -> Type:
         from tracebee.lang.types import TypeField
 
         fields = tuple(TypeField(name, Type("none"), value) for value, name in a.records.enumerators(t))
-        return t._replace(number=0, fields=fields)
+        # A built script asks the running kernel for the names of what is the kernel's.
+        return t._replace(number=int(a.options.portable and t.number > 0), fields=fields)
     if t.kind == "tuple":
         named = bool(t.fields) and t.fields[0].name != "0"
         return tuple_of(

@@ -135,7 +135,8 @@ class Gen:
             with self.b.span(node.span):
                 if rule(self, node, ptr, offset, t, pad):
                     return
-        self.copy(self.place(node), type_of(node), ptr, offset, t, pad=pad)
+        with self.b.span(node.span):
+            self.copy(self.place(node), type_of(node), ptr, offset, t, pad=pad)
 
     # Filled by the lower_* modules; each rule takes the class of node it stands for.
     VALUES: ClassVar[dict[type, Callable[..., Value]]] = {}
@@ -189,7 +190,11 @@ class Gen:
 
     def copy(self, place: Place, source: Type, ptr: Value, offset: int, t: Type, *, pad: bool = True) -> None:
         """Copy a value of type ``source`` to memory of type ``t`` (as ``unify.join`` made it)."""
-        if source.kind == "string" and t.kind == "string":
+        if self._moves(place, source):
+            from tracebee.lang.lower_portable import copy_whole
+
+            copy_whole(self, place, source, ptr, offset)
+        elif source.kind == "string" and t.kind == "string":
             self._copy_string(place, source.size, ptr, offset, t.size, pad=pad)
         elif source.kind == "tuple" and t.kind == "tuple" and source.fields != t.fields:
             self.gaps(ptr, offset, t)
@@ -204,6 +209,13 @@ class Gen:
             self.read(place, ptr, offset, size)
             if t.size > size:
                 self.zero(ptr, offset + size, t.size - size)
+
+    def _moves(self, place: Place, source: Type) -> bool:
+        """Whether a value has members that lie elsewhere on another kernel, and that matters."""
+        if not self.analyser.options.portable or place.is_own:
+            return False
+        t = source.element if source.kind == "array" else source
+        return t is not None and self.analyser.records.is_kernel(self.analyser.records.resolve(t))
 
     def _copy_string(self, place: Place, have: int, ptr: Value, offset: int, size: int, *, pad: bool) -> None:
         count = min(have, size)

@@ -12,7 +12,7 @@ from tracebee.lang import ast
 from tracebee.lang.analyse_access import measured
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, Place, type_of
-from tracebee.lang.lower_expressions import string_into
+from tracebee.lang.lower_expressions import bytes_of, string_into, times
 from tracebee.lang.types import INT8, Type, display
 from tracebee.lang.unify import is_scalar
 from tracebee.obj.model import CoreReloc
@@ -112,7 +112,8 @@ def _member(g: Gen, node: ast.Field) -> tuple[Place, tuple[int, int] | None]:
         size = member.type.size or 4
         offset = member.bit_offset // (8 * size) * size
         bits = (member.bit_offset - 8 * offset, member.bit_size)
-    if records.is_kernel(record):
+    # A record in the program's own memory lies there as it does in this kernel's types.
+    if records.is_kernel(record) and not place.is_own:
         return _kernel_member(place, record, node.name, offset), bits
     return place._replace(offset=place.offset + offset), bits
 
@@ -135,7 +136,7 @@ def _kernel_member(place: Place, record: Type, name: str, offset: int) -> Place:
 def _bit_field(g: Gen, place: Place, t: Type, first: int, width: int) -> Value:
     """The bits of a bit-field, extended as its type says (bits count from the low end)."""
     if place.core is not None:
-        return _kernel_bits(g, place, t)
+        return kernel_bits(g, place, t)
     word = g.load(place, Type("int", t.size or 4))
     b = g.b
     if t.signed:
@@ -145,7 +146,7 @@ def _bit_field(g: Gen, place: Place, t: Type, first: int, width: int) -> Value:
     return b.binary("and", down, (1 << width) - 1)
 
 
-def _kernel_bits(g: Gen, place: Place, t: Type) -> Value:
+def kernel_bits(g: Gen, place: Place, t: Type) -> Value:
     """A kernel record's bit-field: the loader says which word holds it, how wide that is, and where in it.
 
     The field's bits are shifted to the top of 64 and down again, which also drops whatever else was read.
@@ -196,23 +197,22 @@ def _index_place(g: Gen, node: ast.Index) -> Place:
         return place._replace(offset=place.offset + t.fields[number].offset)
     place = pointed(g, node.base) if t.kind == "pointer" else g.place(node.base)
     element = g.analyser.records.resolve(t.element) if t.element is not None else INT8
-    size = element.size or 1
+    size = bytes_of(g, element) if place.space or place.ptr.type == KERNEL else element.size or 1
     number = evaluate(g.analyser, node.index)
     if isinstance(number, int):
         if place.core is not None and number >= 0:
             root, path = place.core
             return place._replace(core=(root, f"{path}[{number}]"))
-        return place._replace(offset=place.offset + number * size)
+        if isinstance(size, int) or not number:
+            return place._replace(offset=place.offset + number * (element.size or 1))
     index = g.value(node.index)
     b = g.b
     if place.space or place.ptr.type == KERNEL:
-        scaled = b.binary("mul", index, size) if size > 1 else index
-        return Place(b.binary("add", g.address(place), scaled), 0, place.space or "kernel")
+        return Place(b.binary("add", g.address(place), times(g, index, size)), 0, place.space or "kernel")
     # The program's own memory: the verifier wants to see that the index stays inside.
     count = t.number or t.size or 1
     safe = b.select(b.compare("ult", index, count), index, count - 1)
-    scaled = b.binary("mul", safe, size) if size > 1 else safe
-    return Place(b.binary("add", g.address(place), scaled), 0, "")
+    return Place(b.binary("add", g.address(place), times(g, safe, size)), 0, "")
 
 
 def _index(g: Gen, node: ast.Index) -> Value:

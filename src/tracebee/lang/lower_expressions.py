@@ -43,6 +43,17 @@ def constant(g: Gen, node: ast.Node) -> Value:
     return g.b.const(found if isinstance(found, int) else 0)
 
 
+def _kernel_constant(g: Gen, node: ast.Node) -> Value:
+    """The same for what differs between kernels."""
+    if g.analyser.options.portable:
+        from tracebee.lang.lower_portable import looked_up
+
+        found = looked_up(g, node)
+        if found is not None:
+            return found
+    return constant(g, node)
+
+
 def string_into(g: Gen, data: bytes, ptr: Value, offset: int, size: int, *, pad: bool) -> None:
     """Write a constant string with its NUL, zeros after it where they are asked for."""
     data = data[: size - 1] + b"\0"
@@ -137,19 +148,34 @@ def operate(g: Gen, op: str, left: ast.Node, x: Value, right: ast.Node, y: Value
     result = b.binary(_ARITHMETIC[op][signed], x, y)
     if xt.kind == yt.kind == "pointer":
         size = element_size(g, xt)
-        return b.binary("sdiv", result, size) if size > 1 else result
+        return result if size == 1 else b.binary("sdiv", result, size)
     return result
 
 
-def element_size(g: Gen, t: Type) -> int:
+def element_size(g: Gen, t: Type) -> int | Value:
     """Bytes of what a pointer points at, 1 for void."""
-    return max(1, g.analyser.records.resolve(t.element).size) if t.element is not None else 1
+    return bytes_of(g, t.element) if t.element is not None else 1
+
+
+def bytes_of(g: Gen, t: Type) -> int | Value:
+    """Bytes that a value of a type takes where it lies, at least 1."""
+    if g.analyser.options.portable:
+        from tracebee.lang.lower_portable import size_of
+
+        found = size_of(g, t)
+        if found is not None:
+            return found
+    return max(1, g.analyser.records.resolve(t).size)
 
 
 def scaled(g: Gen, count: Value, t: Type) -> Value:
     """A number of elements as bytes."""
-    size = element_size(g, t)
-    return g.b.binary("mul", count, size) if size > 1 else count
+    return times(g, count, element_size(g, t))
+
+
+def times(g: Gen, count: Value, size: int | Value) -> Value:
+    """A number of things of one size, in bytes."""
+    return count if size == 1 else g.b.binary("mul", count, size)
 
 
 def _logical(g: Gen, node: ast.Binary) -> Value:
@@ -331,14 +357,12 @@ Gen.VALUES.update(
             (
                 ast.Integer,
                 ast.Boolean,
-                ast.Identifier,
                 ast.Positional,
-                ast.Sizeof,
-                ast.Offsetof,
                 ast.Comptime,
             ),
             constant,
         ),
+        **dict.fromkeys((ast.Identifier, ast.Sizeof, ast.Offsetof), _kernel_constant),
         ast.Variable: _variable,
         ast.Unary: _unary,
         ast.Binary: _binary,

@@ -294,12 +294,14 @@ def step(g: Gen, node: ast.IncDec, *, used: bool) -> Value:
     """``++`` and ``--``; ``used``: whether the expression's value is wanted."""
     b = g.b
     t = type_of(node)
-    by = 1
+    by: int | Value = 1
     if t.kind == "pointer":
         from tracebee.lang.lower_expressions import element_size
 
         by = element_size(g, t)
-    amount = b.const(by if node.op == "++" else -by)
+    amount = b.const(by) if isinstance(by, int) else by
+    if node.op == "--":
+        amount = b.const(-by) if isinstance(by, int) else b.unary("neg", by)
     target = node.target
     if isinstance(target, ast.Variable):
         old = g.value(target)

@@ -1,8 +1,11 @@
-"""Bit-fields of kernel structs: their place, width, word and sign are the running kernel's."""
+"""Built scripts on a kernel of other types: bit-fields (place, width, word and sign), whole records, sizes,
+enumerators are the running kernel's.
+"""
 
 from __future__ import annotations
 
 import shlex
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +68,12 @@ def build(script: str, btf: bytes, folder: Path) -> str:
     return str(target)
 
 
+def writer(record: bytes) -> str:
+    """A command that writes these bytes to its descriptor 77."""
+    program = f"import os; os.dup2(os.open('/dev/null', 1), 77); os.write(77, bytes({list(record)}))"
+    return shlex.join([sys.executable, "-c", program])
+
+
 @pytest.mark.needs("bpf")
 @pytest.mark.parametrize(("built", "run"), [(ONE, ONE), (ONE, OTHER), (OTHER, ONE)])
 def test_an_object_finds_them_on_another_kernel(
@@ -73,10 +82,83 @@ def test_an_object_finds_them_on_another_kernel(
     target = build(SCRIPT, built[0], tmp_path)
     types = tmp_path / "run.btf"
     types.write_bytes(run[0])
-    program = f"import os; os.dup2(os.open('/dev/null', 1), 77); os.write(77, bytes({list(run[1])}))"
-    writer = shlex.join([sys.executable, "-c", program])
     expected = " ".join(str(value) for _, _, value in VALUES)
-    assert lines_of(TRACEBEE, "run", "--btf", str(types), target, "-c", writer) == [expected]
+    assert lines_of(TRACEBEE, "run", "--btf", str(types), target, "-c", writer(run[1])) == [expected]
+
+
+WHOLE = """
+tracepoint:syscalls:sys_enter_write /args.fd == 77/ {
+    $r = (struct record *)args.buf;
+    print(*$r);
+    @kept = *$r;
+    print((@kept.list[1].n, @kept.flags, @kept.text));
+    $i = 1;
+    print(($r[1].text, $r[$i].list[1].n, ($r + 1)->one.n, $r->list[$i].n, $r->list[1].n));
+    print((sizeof(struct record), offsetof(struct record, text), sizeof(*$r), GREEN));
+    print($r->hue);
+    clear(@kept);
+}
+"""
+
+
+def whole(*, moved: bool) -> bytes:
+    """Types of a kernel: ``struct record``, which has another layout where it has moved."""
+    b = Builder("little")
+    char, number = b.integer("char", 1, encoding=2), b.integer("unsigned int", 4)
+    inner = b.struct(
+        "inner", 12, [("n", number, 0), ("c", char, 64)] if moved else [("c", char, 0), ("n", number, 64)]
+    )
+    hue = b.enum("hue", [("RED", 0), ("GREEN", 7 if moved else 2)])
+    text, list_ = b.array(char, 6), b.array(inner, 2)
+    if moved:
+        rows = [
+            ("text", text, 16, 0),
+            ("list", list_, 64, 0),
+            ("hue", hue, 256, 0),
+            ("one", inner, 288, 0),
+            ("flags", number, 390, 12),
+        ]
+        b.struct("record", 56, rows)
+    else:
+        rows = [
+            ("one", inner, 0, 0),
+            ("list", list_, 96, 0),
+            ("flags", number, 293, 12),
+            ("hue", hue, 320, 0),
+            ("text", text, 352, 0),
+        ]
+        b.struct("record", 52, rows)
+    return b.to_bytes()
+
+
+def moved_record(first: int, text: bytes) -> bytes:
+    """One in memory, where it has moved: numbers from ``first`` on."""
+    inner = [struct.pack("<IIBxxx", first + i, 0, 65 + i) for i in range(3)]
+    return (
+        struct.pack("<xx6s", text)
+        + inner[1]
+        + inner[2]
+        + struct.pack("<I", 7)
+        + inner[0]
+        + struct.pack("<Q", 0xABC << 6)
+    )
+
+
+@pytest.mark.needs("bpf")
+def test_whole_records_sizes_and_enumerators(tmp_path: Path) -> None:
+    target = build(WHOLE, whole(moved=False), tmp_path)
+    types = tmp_path / "run.btf"
+    types.write_bytes(whole(moved=True))
+    memory = moved_record(10, b"one") + moved_record(20, b"two")
+    inner = [f"{{ .c = {65 + i}, .n = {10 + i} }}" for i in range(3)]
+    one = f"{{ .one = {inner[0]}, .list = [{inner[1]},{inner[2]}], .flags = 2748, .hue = 7, .text = one }}"
+    assert lines_of(TRACEBEE, "run", "--btf", str(types), target, "-c", writer(memory)) == [
+        one,
+        "(12, 2748, one)",
+        "(two, 22, 20, 12, 12)",
+        "(56, 2, 56, GREEN)",
+        "GREEN",
+    ]
 
 
 @pytest.mark.needs("bpf")
@@ -93,3 +175,14 @@ def test_a_load_that_would_be_too_wide_is_not_made(tmp_path: Path) -> None:
     program = f"import os; os.sched_get_priority_max(3); os.sched_setscheduler(0, {policy})"
     caller = shlex.join([sys.executable, "-c", f"{program}; os.sched_get_priority_max(3)"])
     assert lines_of(TRACEBEE, "run", target, "-c", caller) == ["0", "1"]
+
+
+@pytest.mark.needs("btf")
+def test_a_record_of_too_many_members_is_refused(tmp_path: Path) -> None:
+    command = [TRACEBEE, "build", "-e", "BEGIN { @x = 1; print(*curtask); }", "-o", str(tmp_path / "x.o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    error, _, caret, hint = done.stderr.splitlines()
+    assert error.startswith("stdin:1:23: error: 'struct task_struct' has ")
+    assert caret.strip(" |") == "^~~~~~~~"  # all of *curtask
+    assert "name the members that are wanted" in hint
