@@ -223,11 +223,36 @@ def test_which_programs_are_attached(compiled: Callable[[str], str]) -> None:
             assert attachment.probes == ("raw_short",)
 
 
-def test_another_target(compiled: Callable[[str], str]) -> None:
+def test_pinned_attachments(compiled: Callable[[str], str], bpffs: str) -> None:
+    with tracebee.Object(compiled("sections")) as obj:
+        for name, program in obj.programs.items():
+            program.autoload = name in ("tracepoint_long", "raw_short")
+        obj.load()
+        attachment = obj.attach()
+        attachment.pin(f"{bpffs}/mine")
+        assert len(attachment.links) == 2
+        attachment.close()
+        assert attachment.links == []
+        assert {p.path.rpartition("/")[2]: p.kind for p in pins.walk(bpffs)} == {
+            "mine": "link",
+            "mine_1": "link",
+        }
+        before = obj.maps["hits"][0]
+        os.getpgid(0)
+        assert obj.maps["hits"][0] > before
+        for name in ("mine", "mine_1"):
+            pins.unpin(f"{bpffs}/{name}")
+        before = obj.maps["hits"][0]
+        os.getpgid(0)
+        assert obj.maps["hits"][0] == before
+
+
+@pytest.mark.parametrize("target", ["sys_exit", "vmlinux:sys_exit"])
+def test_another_target(compiled: Callable[[str], str], target: str) -> None:
     with tracebee.Object(compiled("sections")) as obj:
         for name, program in obj.programs.items():
             program.autoload = name == "typed"
-        obj.programs["typed"].attach_target = "sys_exit"
+        obj.programs["typed"].attach_target = target
         obj.load()
         with obj.attach():
             os.getpgid(0)

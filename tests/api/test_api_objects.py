@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tracebee
-from tracebee.errors import EncodeError, SymbolError, UsageError
+from tracebee.errors import EncodeError, SymbolError, UnsupportedError, UsageError
 
 pytestmark = [pytest.mark.needs("clang")]
 bpf = pytest.mark.needs("bpf")
@@ -91,11 +91,16 @@ def test_attached_by_section(compiled: Callable[[str], str]) -> None:
 
 @pytest.mark.needs("bpf", "tcp_struct_ops")
 def test_struct_ops_are_attached_too(compiled: Callable[[str], str]) -> None:
+    names = {variable: f"bee_{variable[:3]}{os.getpid()}" for variable in ("plain", "linked")}
     with tracebee.Object(compiled("struct_ops")) as obj:
+        for variable, name in names.items():
+            obj.struct_ops[variable]["name"] = name
         obj.load()
         with obj.attach() as attachment, open("/proc/sys/net/ipv4/tcp_available_congestion_control") as file:
             assert attachment.probes == ("plain", "linked")
-            assert {"bee_plain", "bee_linked"} <= set(file.read().split())
+            assert set(names.values()) <= set(file.read().split())
+            with pytest.raises(UnsupportedError, match="no link, and cannot be pinned"):
+                attachment.pin("/sys/fs/bpf/nothing")
 
 
 def test_names_that_are_not_there(compiled: Callable[[str], str]) -> None:

@@ -11,7 +11,7 @@ import os
 from tracebee.api.table import Table
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
-from tracebee.errors import SymbolError, UsageError, VerifierError
+from tracebee.errors import SymbolError, UnsupportedError, UsageError, VerifierError
 from tracebee.kernel.link import Link
 from tracebee.kernel.perf import PerfEvent
 from tracebee.lang.ast import AttachPoint
@@ -48,8 +48,31 @@ class Attachment:
         self.probes = tuple(probes)
         self._links = links
 
+    @property
+    def links(self) -> list[Any]:
+        """What it is made of, ``tracebee.kernel.link.Link`` for the most part."""
+        from tracebee.engine.kernel.sections import links_of
+
+        return links_of(self._links)
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Keep it attached under a name in bpffs, also without this process.
+
+        Of several links the further ones have ``_1``, ``_2``... behind the name.
+
+        :raises UnsupportedError: it is attached in a way that ends with the process. KernelError: the name
+            is taken, or not in bpffs.
+        """
+        for number, link in enumerate(self.links):
+            if not hasattr(link, "pin"):
+                raise UnsupportedError(
+                    f"what '{', '.join(self.probes)}' is attached by is no link, and cannot be pinned",
+                    hint="Linux 6.10 links socket maps; SEC('.struct_ops.link') has a link",
+                )
+            link.pin(f"{os.fspath(path)}_{number}" if number else os.fspath(path))
+
     def close(self) -> None:
-        """Detach."""
+        """Detach; what is pinned stays attached."""
         links, self._links = self._links, []
         close_all(links)
 

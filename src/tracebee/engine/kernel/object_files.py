@@ -6,7 +6,7 @@ import os
 
 from tracebee import uapi
 from tracebee.engine.kernel.loader import load_object
-from tracebee.engine.kernel.sections import attach_section, for_this_kernel, is_attachable
+from tracebee.engine.kernel.sections import attach_section, for_this_kernel, is_attachable, links_of
 from tracebee.engine.kernel.struct_ops import optional, without
 from tracebee.errors import DecodeError, TracebeeError, UnsupportedError, UsageError
 from tracebee.obj.elf_reader import read_object
@@ -127,11 +127,9 @@ def _attached(loaded: LoadedObject, definition: ProgramDef) -> list[Any]:
     reason = "its section says no place"
     if is_attachable(definition):
         try:
-            made = attach_section(loaded, definition.name)
+            return links_of(attach_section(loaded, definition.name))
         except TracebeeError as error:
             reason = error.message
-        else:
-            return [part for whole in made for part in (whole.parts if hasattr(whole, "parts") else [whole])]
     loaded.warnings.append(f"'{definition.name}' ({definition.section}) is pinned but not attached: {reason}")
     return []
 

@@ -79,6 +79,11 @@ def attach_section(
     return attach(Wish(loaded, loaded.programs[name], definition, head, rest, pid, cookie))
 
 
+def links_of(made: Iterable[Any]) -> list[Any]:
+    """The links that attachments are made of: what can be pinned."""
+    return [part for whole in made for part in (whole.parts if hasattr(whole, "parts") else [whole])]
+
+
 def is_attachable(definition: ProgramDef) -> bool:
     """Whether the section alone says where to attach."""
     head, rest = _head(definition.section), definition.section.partition("/")[2]
