@@ -72,6 +72,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "tcp_struct_ops": lambda: _bpf() and _kernel_function("bpf_tcp_ca_reg"),
     "arena": lambda: _bpf() and _kernel_function("bpf_arena_alloc_pages"),
     "btf": lambda: os.path.exists("/sys/kernel/btf/vmlinux"),
+    "kconfig": lambda: any(map(os.path.exists, ("/proc/config.gz", f"/boot/config-{os.uname().release}"))),
     "hardware": lambda: _bpf() and os.path.exists("/sys/bus/event_source/devices/cpu/events"),
     "no_hardware": lambda: _bpf() and not os.path.exists("/sys/bus/event_source/devices/cpu/events"),
     "no_kprobe": lambda: _bpf() and not _kprobe(),
@@ -92,6 +93,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "sdt": lambda: any(
         os.path.exists(f"/usr/include/{d}sys/sdt.h") for d in ("", f"{os.uname().machine}-linux-gnu/")
     ),
+    "qemu": _tool("qemu-system-x86_64"),
     "qemu_aarch64": _tool("qemu-aarch64", "aarch64-linux-gnu-gcc"),
 }
 _met: dict[str, bool] = {}

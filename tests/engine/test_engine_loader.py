@@ -60,6 +60,7 @@ def test_values_that_do_not_fit_are_refused(compiled: Callable[[str], str]) -> N
     assert "limit" in caught.value.candidates
 
 
+@pytest.mark.needs("kconfig")
 def test_kconfig_values_and_missing_symbols(compiled: Callable[[str], str]) -> None:
     with load_object(read_object(compiled("externs"))) as loaded:
         loaded.programs["values"].test_run(data=PACKET)
@@ -76,12 +77,27 @@ def test_kconfig_values_and_missing_symbols(compiled: Callable[[str], str]) -> N
 
 
 def _config(name: str) -> str:
-    for path in ("/proc/config.gz", f"/boot/config-{os.uname().release}"):
-        if os.path.exists(path):
-            data = Path(path).read_bytes()
-            text = (gzip.decompress(data) if path.endswith("gz") else data).decode()
-            return next(line for line in text.split("\n") if line.startswith(f"{name}=")).partition("=")[2]
-    raise AssertionError("no kernel configuration")
+    """A setting as the kernel's own text has it."""
+    boot = Path(f"/boot/config-{os.uname().release}")
+    text = (
+        boot.read_text() if boot.exists() else gzip.decompress(Path("/proc/config.gz").read_bytes()).decode()
+    )
+    return next(line for line in text.split("\n") if line.startswith(f"{name}=")).partition("=")[2]
+
+
+def test_without_a_configuration_only_weak_settings_do(
+    compiled: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracebee.engine.kernel.kconfig.read_config", lambda: None)
+    obj = read_object(compiled("externs"))
+    with pytest.raises(UnsupportedError, match=r"neither /proc/config\.gz nor /boot") as caught:
+        load_object(obj)
+    assert "__weak" in (caught.value.hint or "")
+    weak = obj._replace(externs=tuple(e._replace(weak=True) for e in obj.externs))
+    with load_object(weak) as loaded:
+        loaded.programs["values"].test_run(data=PACKET)
+        assert (value(loaded, "hz"), value(loaded, "jit"), value(loaded, "hostname")) == (0, 0, "")
+        assert value(loaded, "version") != 0  # not from the configuration
 
 
 def test_kfuncs_load_and_a_missing_weak_one_is_poisoned(compiled: Callable[[str], str]) -> None:

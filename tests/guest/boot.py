@@ -52,6 +52,8 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# The kernel's configuration, where distributions have it.
+[ -d /boot ] && mount --bind {boot} /boot
 # A module, so that there is module BTF. The host may have no /lib/modules to mount over.
 insmod {modules}/*/kernel/drivers/net/dummy.ko*
 ip link set lo up
@@ -82,6 +84,7 @@ def run(command: list[str], deadline: float, series: str) -> int:
         init.write_text(
             INIT.format(
                 modules=quoted(str(kernel.modules)),
+                boot=quoted(str(kernel.image.parent)),
                 root=quoted(str(ROOT)),
                 directory=quoted(os.getcwd()),
                 command=shlex.join(command),
