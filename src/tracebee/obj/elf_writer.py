@@ -38,7 +38,9 @@ def write_object(obj: Object, kernel: Btf | None = None) -> bytes:
     if obj.metadata:
         out.file.section(METADATA_SECTION, obj.metadata)
     if out.btf is not None:
-        ext = build_ext(infos, "<" if obj.order == "little" else ">")
         out.file.section(".BTF", out.types.to_bytes(), align=4)
-        out.file.section(".BTF.ext", ext, align=4)
+        # Where there is nothing to say, libbpf refuses what says nothing.
+        if any(info.functions or info.lines or info.cores for info in infos):
+            ext = build_ext(infos, "<" if obj.order == "little" else ">")
+            out.file.section(".BTF.ext", ext, align=4)
     return out.file.to_bytes([s.name for s in obj.sections])
