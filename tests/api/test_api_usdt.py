@@ -173,6 +173,8 @@ def test_what_is_not_there(obj: tracebee.Object, sites: Sites) -> None:
     with pytest.raises(SymbolError, match="no USDT probe 'bee:shape'") as caught:
         program.attach(f"{sites.path}:bee:shape")
     assert caught.value.candidates == ("bee:shapes",)
+    with pytest.raises(SymbolError, match="/true has no USDT probes"):
+        program.attach("/bin/true:bee:shapes")
     with pytest.raises(UnsupportedError, match="does not name a USDT probe"):
         program.attach(f"{sites.path}:shapes")
     with pytest.raises(UnsupportedError, match="does not say where 'any'"):

@@ -124,7 +124,8 @@ class ObjectProgram:
         """Attach it where its section says.
 
         :param where: what could stand behind the slash of its section, in place of what does:
-            ``vfs_read``, ``sched/sched_switch``, ``/usr/bin/python3:PyObject_Call``, ``libc:libc:setjmp``.
+            ``vfs_read``, ``sched/sched_switch``, ``/usr/bin/python3:PyObject_Call``,
+            ``libstdc++.so.6:libstdcxx:throw``.
         :param pid: only in this process, for uprobes, USDT and task iterators.
         :param cookie: what bpf_get_attach_cookie() answers there, or bpf_usdt_cookie().
         :raises UnsupportedError: it is not said where. SymbolError, Diagnostic: nothing is called so.

@@ -139,6 +139,8 @@ def attach_usdt(
                 targets.append(Target(f"usdt:{shown}:{note.provider}:{name}", numbers[text], spec))
         if not targets:
             wanted = f"{provider}:{name}" if provider else name
+            if not known:
+                raise SymbolError(f"{path} has no USDT probes", hint="it was built without <sys/sdt.h>")
             raise SymbolError(f"{path} has no USDT probe '{wanted}'", nearest(wanted, known))
         session = Session(pid=pid)
         session.kind, session.attach_type = "usdt", attach_type
