@@ -49,9 +49,9 @@ def _tree(words: Words) -> int:
     root = words.next("a control group's directory") if words and words.peek() != "effective" else _root()
     effective = bool(words.accept("effective"))
     words.end()
-    records = cgroup_tree(root, effective=effective)
+    records = list(cgroup_tree(root, effective=effective))
     if words.json:
-        return _json(words, list(records))
+        return _json(words, records)
     print("CgroupPath")
     print(cgroup_head(effective=effective))
     for record in records:
@@ -105,7 +105,7 @@ def _attach_type(words: Words) -> int:
     if name not in known:
         from tracebee.suggest import did_you_mean
 
-        hint = did_you_mean(name, CGROUP_TYPES, count=1) or "attach types: " + ", ".join(CGROUP_TYPES)
+        hint = did_you_mean(name, known, count=1) or "attach types: " + ", ".join(CGROUP_TYPES)
         raise UsageError(f"control groups have no attach type '{name}'", hint=hint)
     return known[name]
 

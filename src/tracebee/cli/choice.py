@@ -53,13 +53,17 @@ def link(words: Words) -> Link:
 
 
 def pin_path(words: Words) -> str:
-    """Where to pin: a path of a BPF file system, which is mounted at ``/sys/fs/bpf`` if need be.
+    """Where to pin: a path of a BPF file system."""
+    return words.next("a path in a BPF file system")
 
-    :raises PrivilegeError: it may not be mounted.
+
+def pin(words: Words, thing: Program | Map | Link, path: str) -> None:
+    """Give an object a name; the BPF file system is mounted at its usual place if need be.
+
+    :raises PrivilegeError: it may not be mounted. KernelError, UsageError: the name cannot be.
     """
-    path = words.next("a path in a BPF file system")
     mount_for(words, path)
-    return path
+    thing.pin(path)
 
 
 def mount_for(words: Words, path: str) -> None:

@@ -29,14 +29,14 @@ def _pin(words: Words) -> int:
     table = choice.one_map(words) if words.accept("map") else None
     try:
         words.end()
-        _load_and_pin(path, place, table)
+        _load_and_pin(words, path, place, table)
     finally:
         if table is not None:
             table.close()
     return choice.done(words)
 
 
-def _load_and_pin(path: str, place: str, table: Map | None) -> None:
+def _load_and_pin(words: Words, path: str, place: str, table: Map | None) -> None:
     from tracebee.engine.kernel.loader import load_object
     from tracebee.kernel.link import Link
     from tracebee.obj.elf_reader import read_object
@@ -53,4 +53,4 @@ def _load_and_pin(path: str, place: str, table: Map | None) -> None:
             )
         program = loaded.programs[definition.name]
         with Link.iterator(program, map_fd=0 if table is None else table.fd) as link:
-            link.pin(place)
+            choice.pin(words, link, place)

@@ -35,7 +35,7 @@ def _pin(words: Words) -> int:
     with choice.link(words) as link:
         path = choice.pin_path(words)
         words.end()
-        link.pin(path)
+        choice.pin(words, link, path)
     return choice.done(words)
 
 

@@ -107,7 +107,9 @@ def guarded(argv: Sequence[str]) -> int:
     except OSError as error:
         if debug:
             raise
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return _fail(
+            f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        )
     except Exception as error:
         if debug:
             raise

@@ -37,6 +37,7 @@ usage: tracebee map [show|list] [MAP]
 
 _FLAGS = {"any": uapi.BPF_ANY, "exist": uapi.BPF_EXIST, "noexist": uapi.BPF_NOEXIST}
 _OF_MAPS = (uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS, uapi.BPF_MAP_TYPE_HASH_OF_MAPS)
+_QUEUES = (uapi.BPF_MAP_TYPE_QUEUE, uapi.BPF_MAP_TYPE_STACK, uapi.BPF_MAP_TYPE_BLOOM_FILTER)
 _KEYWORDS = ("key", "value", *_FLAGS)
 
 
@@ -191,7 +192,7 @@ def _create(words: Words) -> int:
             name, uapi.MAP_TYPES[kind], numbers["key"], numbers["value"], numbers["entries"], numbers["flags"]
         )
         with Map.create(definition, inner=inner) as table:
-            table.pin(path)
+            choice.pin(words, table, path)
     finally:
         if inner is not None:
             inner.close()
@@ -202,7 +203,7 @@ def _pin(words: Words) -> int:
     with choice.one_map(words) as table:
         path = choice.pin_path(words)
         words.end()
-        table.pin(path)
+        choice.pin(words, table, path)
     return choice.done(words)
 
 
@@ -215,6 +216,7 @@ def _freeze(words: Words) -> int:
 
 def _push(words: Words) -> int:
     with choice.one_map(words) as table, ExitStack() as held:
+        _without_keys(table)
         value = _value(words, table, _types(table), held)
         words.end()
         table.update(b"", value)
@@ -232,11 +234,20 @@ def _peek(words: Words) -> int:
 def _take(words: Words, *, remove: bool) -> int:
     with choice.one_map(words) as table:
         words.end()
+        _without_keys(table)
         value = table.lookup_and_delete() if remove else table.lookup(b"")
         if value is None:
             raise TracebeeError("the map is empty")
         _print_element(words, table, _types(table), None, value)
     return 0
+
+
+def _without_keys(table: Map) -> None:
+    if table.type not in _QUEUES:
+        raise UsageError(
+            f"map '{table.name}' has keys: it is no queue, stack or bloom filter",
+            hint="use 'map update', 'map lookup' and 'map delete'",
+        )
 
 
 def _event_pipe(words: Words) -> int:

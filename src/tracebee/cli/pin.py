@@ -56,19 +56,19 @@ def _text(record: dict[str, Any]) -> str:
 
 def _program(words: Words) -> int:
     with choice.program(words) as program:
-        program.pin(_path(words))
+        choice.pin(words, program, _path(words))
     return choice.done(words)
 
 
 def _map(words: Words) -> int:
     with choice.one_map(words) as table:
-        table.pin(_path(words))
+        choice.pin(words, table, _path(words))
     return choice.done(words)
 
 
 def _link(words: Words) -> int:
     with choice.link(words) as link:
-        link.pin(_path(words))
+        choice.pin(words, link, _path(words))
     return choice.done(words)
 
 

@@ -137,7 +137,7 @@ def _pin(words: Words) -> int:
     with choice.program(words) as program:
         path = choice.pin_path(words)
         words.end()
-        program.pin(path)
+        choice.pin(words, program, path)
     return choice.done(words)
 
 
@@ -267,6 +267,8 @@ def _load_object(words: Words, *, everything: bool) -> int:
             else:
                 raise UsageError(f"'{word}' is not expected here", hint=words.hint)
         options = LoadOptions(section, pin_maps, attach, words.debug, tuple(others))
+        for name in filter(None, (place, pin_maps)):
+            choice.mount_for(words, name)
         loaded = load_and_pin(path, place, everything=everything, reuse=reuse, options=options)
     finally:
         for table in reuse.values():

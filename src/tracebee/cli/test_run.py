@@ -36,7 +36,7 @@ def test_run(words: Words, run: Callable[..., TestRun], *, in_kernel: bool) -> i
         if word in _PATHS:
             paths[word] = words.next("a path")
         elif word in _NUMBERS or (in_kernel and word in _KERNEL_NUMBERS):
-            numbers[word] = words.number(f"a value for {word}")
+            numbers[word] = words.number(f"a number for {word}")
         elif word == "live_frames" and in_kernel:
             live = True
         else:

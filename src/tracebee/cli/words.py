@@ -89,9 +89,12 @@ class Words:
         """
         word = self.next(what)
         try:
-            return int(word, 0)
+            number = int(word, 0)
         except ValueError:
-            raise UsageError(f"expected {what}, a number, not '{word}'", hint=self.hint) from None
+            raise UsageError(f"expected {what}, not '{word}'", hint=self.hint) from None
+        if not 0 <= number < 1 << 32:
+            raise UsageError(f"{word} is no number of 32 bits", hint=self.hint)
+        return number
 
     def accept(self, *names: str) -> str:
         """Take the next word if it is one of these; empty if not."""
@@ -103,7 +106,8 @@ class Words:
         :raises UsageError: the next word is another.
         """
         if not self.accept(name):
-            raise UsageError(f"expected '{name}' instead of '{self.peek()}'", hint=self.hint)
+            where = f"instead of '{self.peek()}'" if self else "at the end of the command"
+            raise UsageError(f"expected '{name}' {where}", hint=self.hint)
 
     def rest(self) -> list[str]:
         """Take all words that are left."""
@@ -130,8 +134,10 @@ class Words:
             if not word.isdigit() and "/" not in word:
                 raise UsageError(f"expected one of {', '.join(kinds)} instead of '{word}'", hint=self.hint)
             kind = "id" if word.isdigit() else "pinned"
-        if kind == "id" and not word.isdigit():
+        if kind == "id" and not word.isdecimal():
             raise UsageError(f"expected a number after 'id', not '{word}'", hint=self.hint)
+        if kind == "id" and int(word) >= 1 << 32:
+            raise UsageError(f"{word} is too large for an id", hint=self.hint)
         return kind, word
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from tracebee import uapi
 from tracebee.kernel.attr import ID, INFO, OBJECT
 from tracebee.kernel.syscall import address, syscall
@@ -101,11 +104,34 @@ def pin(fd: int, path: str) -> None:
 
     :raises KernelError: the name exists, the directory is missing or no bpffs.
     """
-    name = path.encode() + b"\0"
-    bpf(uapi.BPF_OBJ_PIN, OBJECT.pack(pathname=address(name), bpf_fd=fd), f"'{path}'")
+    name = os.fsencode(path) + b"\0"
+    result = try_bpf(uapi.BPF_OBJ_PIN, OBJECT.pack(pathname=address(name), bpf_fd=fd))
+    if result < 0:
+        from tracebee.kernel.explain import bpf_error
+
+        if result == -errno.EPERM and "." in os.path.basename(path):
+            from tracebee.errors import UsageError
+
+            raise UsageError(f"'{path}' cannot be pinned: a BPF file system takes no names with dots")
+        raise bpf_error(uapi.BPF_OBJ_PIN, -result, f"'{path}'")
 
 
-def pinned(path: str, file_flags: int = 0) -> int:
-    """A new descriptor for the object pinned at a path."""
-    name = path.encode() + b"\0"
-    return bpf(uapi.BPF_OBJ_GET, OBJECT.pack(pathname=address(name), file_flags=file_flags), f"'{path}'")
+def pinned(path: str, file_flags: int = 0, kind: str = "") -> int:
+    """A new descriptor for the object pinned at a path.
+
+    :param kind: what it must be: ``prog``, ``map`` or ``link``; empty for anything.
+    :raises UsageError: it is something else.
+    """
+    name = os.fsencode(path) + b"\0"
+    fd = bpf(uapi.BPF_OBJ_GET, OBJECT.pack(pathname=address(name), file_flags=file_flags), f"'{path}'")
+    if kind:
+        from tracebee.kernel.holders import kind_of
+
+        found = kind_of(fd)
+        if found is not None and found != kind:
+            from tracebee.errors import UsageError
+
+            os.close(fd)
+            hint = f"'tracebee {found} show pinned {path}' shows it"
+            raise UsageError(f"what is pinned at {path} is no {kind}, but a {found}", hint=hint)
+    return fd

@@ -29,6 +29,10 @@ MEANINGS: dict[tuple[str, int], str] = {
     ("BPF_MAP_UPDATE_ELEM", errno.E2BIG): (
         "the map is full, or the index is beyond its end|raise its number of entries (max_map_keys)"
     ),
+    ("BPF_MAP_UPDATE_ELEM", errno.EINVAL): (
+        "the map does not take this value, key or flag"
+        "|an inner map must be like the outer map's template, a program like those that the map holds"
+    ),
     ("BPF_MAP_UPDATE_ELEM", errno.EEXIST): "the key exists already",
     ("BPF_MAP_UPDATE_ELEM", errno.ENOENT): "the key does not exist",
     ("BPF_MAP_UPDATE_ELEM", errno.ENOMEM): "not enough memory for another element",
@@ -60,6 +64,11 @@ MEANINGS: dict[tuple[str, int], str] = {
     ("BPF_OBJ_GET", errno.ENOENT): "nothing is pinned there|list what is pinned: 'tracebee pin list'",
     ("BPF_OBJ_GET", errno.EACCES): "no BPF object is pinned there, or its permissions forbid opening it",
     ("BPF_PROG_ATTACH", errno.EBUSY): "another program is attached exclusively",
+    ("BPF_PROG_ATTACH", errno.EINVAL): "the program's type does not fit this attach type, or the target",
+    ("BPF_PROG_ATTACH", errno.EEXIST): "the program is attached there already",
+    ("BPF_PROG_DETACH", errno.EINVAL): "the program is not attached there",
+    ("BPF_PROG_DETACH", errno.ENOENT): "the program is not attached there",
+    ("BPF_PROG_QUERY", errno.EBADF): "it is no control group",
     ("BPF_LINK_CREATE", errno.EINVAL): (
         "the program's type does not fit this attach point, or the kernel lacks this kind of link"
     ),

@@ -211,7 +211,7 @@ class Link(Fd):
     @classmethod
     def pinned(cls, path: str) -> Self:
         """The link pinned at a path of bpffs."""
-        return cls(pinned(path))
+        return cls(pinned(path, kind="link"))
 
     @staticmethod
     def ids() -> Iterator[int]:

@@ -182,7 +182,7 @@ class Map(Fd):
     @classmethod
     def pinned(cls, path: str, file_flags: int = 0) -> Self:
         """The map pinned at a path of bpffs; ``file_flags`` may be BPF_F_RDONLY or BPF_F_WRONLY."""
-        return cls.from_fd(pinned(path, file_flags))
+        return cls.from_fd(pinned(path, file_flags, "map"))
 
     @staticmethod
     def ids() -> Iterator[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from tracebee.errors import KernelError
+from tracebee.kernel.privileges import has, missing
 from tracebee.kernel.task_fd import task_fd_query
 from tracebee.typed import NamedTuple
 
@@ -34,6 +35,8 @@ def perf_users() -> Iterator[PerfUser]:
 
     :raises PrivilegeError: asking about other processes needs CAP_SYS_ADMIN.
     """
+    if not has("CAP_SYS_ADMIN"):
+        raise missing("BPF_TASK_FD_QUERY", "asking what processes attach is not permitted")
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
             descriptors = sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tracebee.errors import TracebeeError
+from tracebee.errors import PrivilegeError, TracebeeError
 from tracebee.kernel.bpf import pinned
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.holders import fdinfo, kind_of
@@ -39,8 +39,14 @@ def walk(root: str | None = None) -> Iterator[Pin]:
     """Everything pinned below a directory, or in all mounted BPF file systems, by path.
 
     What this process may not open is left out, and so are iterators, which are run by being read.
+
+    :raises PrivilegeError, OSError: the directory itself may not be read, or is none.
     """
-    for place in [root] if root is not None else mounted("bpf"):
+    for place in dict.fromkeys([root] if root is not None else mounted("bpf")):
+        try:
+            os.listdir(place)
+        except PermissionError:
+            raise PrivilegeError(f"{place} may not be read by this user", hint="run as root") from None
         for directory, names, files in os.walk(place):
             names.sort()
             for name in sorted(files):

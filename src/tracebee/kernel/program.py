@@ -155,7 +155,7 @@ class Program(Fd):
     @classmethod
     def pinned(cls, path: str) -> Self:
         """The program pinned at a path of bpffs."""
-        return cls.from_fd(pinned(path))
+        return cls.from_fd(pinned(path, kind="prog"))
 
     @staticmethod
     def ids() -> Iterator[int]:

@@ -33,6 +33,7 @@ _OPTIONS += " BPF_EVENTS KPROBE_EVENTS UPROBE_EVENTS TRACING FTRACE_SYSCALLS DYN
 _OPTIONS += " FPROBE FUNCTION_ERROR_INJECTION BPF_KPROBE_OVERRIDE NET XDP_SOCKETS LWTUNNEL_BPF NET_ACT_BPF"
 _OPTIONS += " NET_CLS_BPF NET_CLS_ACT NET_SCH_INGRESS NETKIT NETFILTER_BPF_LINK XFRM IP_ROUTE_CLASSID"
 _OPTIONS += " IPV6_SEG6_BPF BPF_LIRC_MODE2 BPF_STREAM_PARSER NETFILTER_XT_MATCH_BPF TEST_BPF HZ"
+_NOT_TOLD = "(? or unknown: only a privileged process can find out)"
 # Trying these makes the kernel warn in its log, so that they are not tried for a listing.
 _LOUD = ("trace_printk", "trace_vprintk", "probe_write_user")
 
@@ -103,8 +104,10 @@ def helpers(program_type: str = "", *, loud: bool = False) -> dict[str, list[str
     """
     if program_type and program_type not in uapi.PROG_TYPES:
         from tracebee.errors import UsageError
+        from tracebee.suggest import did_you_mean
 
-        raise UsageError(f"there is no program type '{program_type}'", hint=", ".join(uapi.PROG_TYPES))
+        hint = did_you_mean(program_type, uapi.PROG_TYPES, count=1) or ", ".join(uapi.PROG_TYPES)
+        raise UsageError(f"there is no program type '{program_type}'", hint=hint)
     chosen = [program_type] if program_type else [name for name, number in uapi.PROG_TYPES.items() if number]
     return {
         f"{name}_available_helpers": [
@@ -216,7 +219,7 @@ def features_text(record: dict[str, bool | None]) -> list[str]:
         f"{words[has]:3}  {name:24} {rows[name].enables} (Linux {rows[name].since})"
         for name, has in record.items()
     ]
-    return lines if None not in record.values() else [*lines, "(?: only a privileged process can find out)"]
+    return lines if None not in record.values() else [*lines, _NOT_TOLD]
 
 
 def misc(record: dict[str, bool | None]) -> dict[str, bool | None]:
@@ -232,7 +235,8 @@ def limit_values() -> dict[str, int | None]:
 def limits_text(record: dict[str, int | None]) -> list[str]:
     """The limits with what each bounds."""
     rows = {limit.name: limit.meaning for limit in limits.LIMITS}
-    return [
+    lines = [
         f"{name:24} {'unknown' if value is None else f'{value:,}':>12}  {rows[name]}"
         for name, value in record.items()
     ]
+    return lines if None not in record.values() else [*lines, _NOT_TOLD]
