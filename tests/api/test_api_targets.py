@@ -310,6 +310,12 @@ def test_what_does_not_fit(load: Load, tmp_path: Path) -> None:
     obj = load("undirected")
     with pytest.raises(UnsupportedError, match=r"section 'classifier' does not say which way"):
         obj.programs["undirected"].attach_device("lo")
+    obj = load("event")
+    with pytest.raises(UsageError, match=r"'event' \(tp\) runs in every process"):
+        obj.programs["event"].attach("syscalls/sys_enter_getpgid", pid=os.getpid())
+    obj = load("tasks")
+    with pytest.raises(UsageError, match="cannot be given a cookie"):
+        obj.programs["tasks"].attach(cookie=1)
     obj = load("device")
     with pytest.raises(SymbolError, match="no network device 'ol'"):
         obj.programs["device"].attach_device("ol")

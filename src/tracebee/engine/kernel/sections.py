@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from tracebee.errors import UnsupportedError
+from tracebee.errors import UnsupportedError, UsageError
 from tracebee.kernel.link import Link
 from tracebee.lang.ast import AttachPoint
 from tracebee.lang.script import Target
@@ -64,6 +64,7 @@ def attach_section(
     :param where: what the section has behind its slash, in place of it.
     :param pid: only in this process, for user code.
     :param cookie: what bpf_get_attach_cookie() answers (bpf_usdt_cookie() in USDT programs).
+    :raises UsageError: it cannot be attached to one process, or given a cookie.
     :raises UnsupportedError: the section does not say where, or attaching there needs a target, such as
         a cgroup or a network device.
     :raises SymbolError, Diagnostic: there is nothing of that name to attach to.
@@ -76,6 +77,13 @@ def attach_section(
             f"section '{definition.section}' does not say where '{name}' is to be attached",
             hint="attach it by name: 'tracebee prog attach', or from Python",
         )
+    if pid is not None and head not in _ONE_PROCESS:
+        raise UsageError(
+            f"'{name}' ({definition.section}) runs in every process",
+            hint="let it compare bpf_get_current_pid_tgid() with a global variable",
+        )
+    if cookie and head in _NO_COOKIE:
+        raise UsageError(f"'{name}' ({definition.section}) cannot be given a cookie")
     return attach(Wish(loaded, loaded.programs[name], definition, head, rest, pid, cookie))
 
 
@@ -229,3 +237,8 @@ _BY_SECTION: dict[str, Callable[[Wish], list[Any]]] = {
 # What these attach to is given when they are loaded, be it by their section or in other words.
 _LOADED_FOR = frozenset(("freplace", "tp_btf", "fentry", "fexit", "fmod_ret", "lsm", "iter"))
 _NEEDS_TARGET = frozenset(_BY_SECTION) - _LOADED_FOR
+_ONE_PROCESS = frozenset(head for head in _BY_SECTION if head.startswith(("uprobe", "uretprobe"))) | {
+    "usdt",
+    "iter",
+}
+_NO_COOKIE = frozenset(("iter", "freplace"))
