@@ -59,3 +59,13 @@ def test_functions_of_another_type_are_not_taken(compiled: Callable[[str], str])
         assert list(loaded.programs) == ["weak"]
     with pytest.raises(VerifierError, match="'unguarded' calls the function 'bpf_task_acquire', which this"):
         load_object(obj, programs=lambda p: p.name == "unguarded")
+
+
+def test_of_several_missing_functions_the_first_by_name(compiled: Callable[[str], str]) -> None:
+    obj = all_strong(read_object(compiled("kfuncs")))
+    missing = next(e for e in obj.externs if e.name == "bpf_no_such_function")
+    names = ("bpf_none_b", "bpf_none_a", "bpf_none_c")
+    more = tuple(missing._replace(name=name) for name in names)
+    obj = obj._replace(externs=(*more, *(e for e in obj.externs if e != missing)))
+    with pytest.raises(UnsupportedError, match="no function 'bpf_none_a'"):
+        load_object(obj)

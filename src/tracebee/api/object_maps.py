@@ -341,7 +341,9 @@ class StructOpsVariable(MutableMapping[str, Any]):
         owner, definition = self._owner, self.definition
         owner.before_loading(f"change '{self.name}'")
         offset, size, type_id = self._place(name)
+        replaced: str | None = None
         if self._is_function(type_id):
+            replaced = dict(definition.members).get(offset)
             members = {o: n for o, n in definition.members if o != offset}
             if value is not None:
                 members[offset] = owner.programs[str(value)].name
@@ -355,6 +357,9 @@ class StructOpsVariable(MutableMapping[str, Any]):
         owner.definition = owner.definition._replace(
             struct_ops=tuple(changed if s.map == self.name else s for s in owner.definition.struct_ops)
         )
+        used = {n for s in owner.definition.struct_ops for _, n in s.members}
+        if replaced is not None and replaced not in used:
+            owner.programs[replaced].autoload = False  # the kernel takes it only as what it was
 
     def __delitem__(self, name: str) -> None:
         raise UsageError(f"member '{name}' of '{self.name}' cannot be deleted", hint="a function may be None")

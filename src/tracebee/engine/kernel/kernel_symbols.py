@@ -90,7 +90,8 @@ class KernelSymbols:
 
         :raises UnsupportedError: the kernel lacks something that is not weak, or declares it otherwise.
         """
-        for extern in self._object.externs:
+        # By name, those with a type first: of several that are missing, the one that libbpf names.
+        for extern in sorted(self._object.externs, key=lambda e: (not e.type_id, e.name)):
             if extern.kind in ("kfunc", "ksym"):
                 self._place(extern.name, extern.kind, weak=extern.weak)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
     from tracebee.engine.kernel.core import Core
     from tracebee.engine.kernel.kernel_symbols import KernelSymbols
+    from tracebee.engine.kernel.struct_ops import Place
     from tracebee.engine.kernel.usdt import SpecTable
     from tracebee.isa.insn import Insn
     from tracebee.kernel.btf import Btf as KernelBtf
@@ -155,6 +156,7 @@ class _Loader:
         self._symbols: KernelSymbols | None = None
         self._core: Core | None = None
         self._kconfig = b""  # the values of .kconfig, the object's own when there are none
+        self._places: dict[str, Place] = {}  # of struct_ops programs
         self.inside: dict[str, str] = {}  # data sections that are parts of another map
         self._lacking: frozenset[str] = frozenset()  # what of the object's types the kernel cannot have
 
@@ -188,14 +190,15 @@ class _Loader:
                 f"{obj.name} is {obj.order}-endian, this machine is not",
                 hint=f"compile it with -target bpf{'el' if sys.byteorder == 'little' else 'eb'}",
             )
-        chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload)]
+        members = {program for ops in obj.struct_ops for _, program in ops.members}
+        chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload or p.name in members)]
         _check_types(chosen)
         if obj.externs:
             self._resolve_externs()
         if obj.struct_ops:
-            from tracebee.engine.kernel.struct_ops import check_targets
+            from tracebee.engine.kernel.struct_ops import program_places
 
-            check_targets(obj)
+            self._places = program_places(obj)
         prepared = [self._prepare(program) for program in chosen]
         if obj.btf:
             from tracebee.kernel.btf import Btf
@@ -353,10 +356,10 @@ class _Loader:
                 insns[reloc.at] = (insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=fd | reloc.addend << 32),)
         attach_type = program.expected_attach_type
         if program.type == uapi.BPF_PROG_TYPE_STRUCT_OPS:
-            from tracebee.engine.kernel.struct_ops import member_index
-
-            attach_type = member_index(self.obj, program)
-        btf_id, btf_fd = self._attach_target(program)
+            btf_fd = 0
+            btf_id, attach_type = self._place(program)
+        else:
+            btf_id, btf_fd = self._attach_target(program)
         types = None if "func" in self._lacking else self.loaded.btf
         try:
             return Program.load(
@@ -380,12 +383,17 @@ class _Loader:
 
             raise explain_poison(error, program.name, prepared.image, lambda: self.core) from error
 
+    def _place(self, program: ProgramDef) -> Place:
+        """What a struct_ops program is for."""
+        if program.name not in self._places:
+            raise UnsupportedError(
+                f"struct_ops program '{program.name}' is in no .struct_ops variable",
+                hint="set a member of one to it",
+            )
+        return self._places[program.name]
+
     def _attach_target(self, program: ProgramDef) -> tuple[int, int]:
         """(BTF id, descriptor of its module's BTF or of the program to replace)."""
-        if program.type == uapi.BPF_PROG_TYPE_STRUCT_OPS:
-            from tracebee.engine.kernel.struct_ops import attach_target
-
-            return attach_target(self.obj, program), 0
         if program.type == uapi.BPF_PROG_TYPE_EXT or program.name in self.targets:
             return self._function_of_program(program)
         if program.type not in _WITH_TARGET:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from tracebee import uapi
 from tracebee.btf import Btf
+from tracebee.btf.kinds import BTF_KIND_FUNC_PROTO, BTF_KIND_PTR
 from tracebee.errors import SymbolError, UnsupportedError
 from tracebee.kernel.map import Map
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tracebee.btf.types import Member
     from tracebee.engine.kernel.loader import LoadedObject
     from tracebee.kernel.link import Link
-    from tracebee.obj.model import Object, ProgramDef, StructOps
+    from tracebee.obj.model import Object, StructOps
 
 
 _KEY = bytes(4)  # such a map has one element
@@ -42,20 +45,83 @@ def _target(ops: StructOps) -> _Target:
         value = kernel.struct(f"struct bpf_struct_ops_{name}")
     except SymbolError as error:
         raise UnsupportedError(
-            f"this kernel takes no programs for struct {name}",
+            f"{ops.map}: this kernel takes no programs for struct {name}",
             hint="the subsystem's BPF support must be built in (or its module loaded)",
         ) from error
     data = next(m for m in value.members if m.name == "data")
     return _Target(type_id, value.id, value.size, data.bit_offset // 8, kernel.struct(type_id).members)
 
 
-def check_targets(obj: Object) -> None:
-    """Look at the kernel's side of each struct_ops variable.
+class Place(NamedTuple):
+    """What a program is for: the kernel's struct by its BTF id, and which of its members."""
 
-    :raises UnsupportedError: the kernel takes no programs for such a struct.
+    type_id: int
+    member: int
+
+
+def program_places(obj: Object) -> dict[str, Place]:
+    """The kernel's side of each program in a struct_ops variable, by its name.
+
+    :raises UnsupportedError: the kernel takes no programs for such a struct, or its struct is another one; a
+        program is set where it cannot be, or in two places.
     """
+    types = {program.name: program.type for program in obj.programs}
+    found: dict[str, Place] = {}
     for ops in obj.struct_ops:
-        _target(ops)
+        target = _target(ops)
+        programs = dict(ops.members)
+        for own, index, _ in _members(obj, ops, target):
+            name = programs.get(own.bit_offset // 8)
+            if name is None:
+                continue
+            if types.get(name) != uapi.BPF_PROG_TYPE_STRUCT_OPS:
+                raise UnsupportedError(
+                    f"{ops.map}: its member '{own.name}' is set to '{name}', which is no struct_ops program",
+                    hint='give the program SEC("struct_ops")',
+                )
+            place = Place(target.type_id, index)
+            if found.setdefault(name, place) != place:
+                raise UnsupportedError(
+                    f"{ops.map}: program '{name}' cannot be its member '{own.name}' and another one too",
+                    hint="it may be in several variables, but as one member of one struct: write another",
+                )
+    return found
+
+
+def _members(obj: Object, ops: StructOps, target: _Target) -> Iterator[tuple[Member, int, Member]]:
+    """Members of a variable that the kernel's struct has too: (own, number in the kernel's, the kernel's).
+
+    What is not set need not be there. Source: libbpf 1.5 (``struct_ops init_kern``), for the conditions.
+    """
+    kernel, own = Btf.vmlinux(), Btf.from_bytes(obj.btf)
+    known = {member.name: (index, member) for index, member in enumerate(target.members)}
+    programs = dict(ops.members)
+    for member in own.struct(ops.type_id).members:
+        offset, size = member.bit_offset // 8, own.size(member.type_id)
+        where = f"{ops.map}: struct {ops.type_name.partition('___')[0]}"
+        if member.name not in known:
+            if offset in programs or any(ops.data[offset : offset + size]):
+                raise UnsupportedError(
+                    f"{where} of this kernel has no member '{member.name}'",
+                    hint=f"leave it unset here, from Python: obj.struct_ops['{ops.map}']['{member.name}']",
+                )
+            continue
+        index, other = known[member.name]
+        if member.bit_size or other.bit_size:
+            raise UnsupportedError(f"{where} has a bit-field '{member.name}': such cannot be set")
+        mine, theirs = own.resolve(member.type_id), kernel.resolve(other.type_id)
+        kind = kernel.type(theirs).kind
+        fits = own.type(mine).kind == kind and (kind == BTF_KIND_PTR or own.size(mine) == kernel.size(theirs))
+        if fits and offset in programs:
+            pointee = kernel.type(kernel.resolve(kernel.type(theirs).type_id))
+            fits = kind == BTF_KIND_PTR and pointee.kind == BTF_KIND_FUNC_PROTO
+        if not fits:
+            raise UnsupportedError(
+                f"{where}: its member '{member.name}' is {own.name_of(member.type_id)}, "
+                f"in this kernel {kernel.name_of(other.type_id)}",
+                hint="declare the struct as this kernel has it",
+            )
+        yield member, index, other
 
 
 def create_maps(loaded: LoadedObject) -> None:
@@ -68,37 +134,6 @@ def create_maps(loaded: LoadedObject) -> None:
         loaded.maps[ops.map] = Map.create(
             definition, btf=loaded.btf, btf_vmlinux_value_type_id=target.value_id
         )
-
-
-def attach_target(obj: Object, program: ProgramDef) -> int:
-    """BTF id of the kernel struct a program is a member of."""
-    return _target(_owner(obj, program.name)[0]).type_id
-
-
-def member_index(obj: Object, program: ProgramDef) -> int:
-    """Which member of the kernel struct a program is: its expected attach type."""
-    ops, offset = _owner(obj, program.name)
-    name = _member_name(obj, ops, offset)
-    for index, member in enumerate(_target(ops).members):
-        if member.name == name:
-            return index
-    raise UnsupportedError(f"this kernel's struct {ops.type_name} has no member '{name}'")
-
-
-def _owner(obj: Object, program: str) -> tuple[StructOps, int]:
-    for ops in obj.struct_ops:
-        for offset, name in ops.members:
-            if name == program:
-                return ops, offset
-    raise UnsupportedError(f"struct_ops program {program} is in no .struct_ops variable")
-
-
-def _member_name(obj: Object, ops: StructOps, offset: int) -> str:
-    own = Btf.from_bytes(obj.btf)
-    for member in own.struct(ops.type_id).members:
-        if member.bit_offset == offset * 8:
-            return member.name
-    raise UnsupportedError(f"{ops.map}: no member of struct {ops.type_name} at offset {offset}")
 
 
 def optional(obj: Object) -> set[str]:
@@ -156,23 +191,14 @@ def attach_struct_ops(loaded: LoadedObject, name: str) -> Registration | Link:
 def _value(loaded: LoadedObject, ops: StructOps) -> bytes:
     """The map's value: data members copied by name, function pointers as program descriptors."""
     kernel = Btf.vmlinux()
-    own = Btf.from_bytes(loaded.object.btf)
     target = _target(ops)
-    places = {m.name: m for m in target.members}
     value = bytearray(target.value_size)
     programs = {offset: name for offset, name in ops.members if name in loaded.programs}
-    for member in own.struct(ops.type_id).members:
-        offset, size = member.bit_offset // 8, own.size(member.type_id)
+    for own, _, member in _members(loaded.object, ops, target):
+        offset, size = own.bit_offset // 8, kernel.size(member.type_id)
         content = ops.data[offset : offset + size]
         if offset in programs:
             content = loaded.programs[programs[offset]].fd.to_bytes(8, "little")
-        if not any(content):
-            continue
-        place = places.get(member.name)
-        if place is None or kernel.size(place.type_id) != len(content):
-            raise UnsupportedError(
-                f"{ops.map}: this kernel's struct {ops.type_name} has no such '{member.name}'"
-            )
-        at = target.data_offset + place.bit_offset // 8
-        value[at : at + len(content)] = content
+        at = target.data_offset + member.bit_offset // 8
+        value[at : at + size] = content
     return bytes(value)
