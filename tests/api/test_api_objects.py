@@ -70,6 +70,22 @@ def test_maps_have_the_types_of_their_declarations(compiled: Callable[[str], str
 
 
 @bpf
+def test_what_goes_while_it_is_read(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("changes")) as obj:
+        obj.maps["kept"].pin_path = None
+        obj.load()
+        counts = obj.maps["counts"]
+        counts.update({1: 10, 2: 20, 3: 30})
+        seen = {}
+        for key, value in counts.items():
+            seen[key] = value
+            counts.clear()
+        assert seen == {1: 10, 2: 20, 3: 30}
+        counts[4] = 40
+        assert list(counts.values()) == [40]
+
+
+@bpf
 def test_attached_by_section(compiled: Callable[[str], str]) -> None:
     with tracebee.Object(compiled("sections")) as obj:
         for name, program in obj.programs.items():

@@ -34,7 +34,7 @@ class Object:
             obj.load()
             with obj.attach():
                 time.sleep(1)
-            print(obj.variables["seen"], dict(obj.maps["start"]))
+            print(obj.variables["seen"], obj.maps["start"].read())
 
     :param paths: files that clang has built, or ``tracebee build``.
     :raises DecodeError: one is no BPF object, or they do not fit each other. OSError: it cannot be read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +48,14 @@ class Table(MutableMapping[Any, Any]):
     def read(self) -> dict[Any, Any]:
         """All keys and values, read in batches where the kernel can."""
         return {self._key(key): self._values(value) for key, value in self.map.items()}
+
+    def items(self) -> ItemsView[Any, Any]:
+        """All keys with their values as they are now: programs may change them meanwhile."""
+        return self.read().items()
+
+    def values(self) -> ValuesView[Any]:
+        """All values as they are now."""
+        return self.read().values()
 
     def clear(self) -> None:
         """Remove every key; of an array, set each element to zero."""
