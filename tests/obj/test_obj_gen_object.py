@@ -13,6 +13,7 @@ import pytest
 
 from tracebee.api.linking import link_objects
 from tracebee.engine.kernel.loader import load_object
+from tracebee.errors import UnsupportedError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.image import build_image
 from tracebee.obj.model import Object
@@ -118,6 +119,20 @@ def test_each_links_the_others_files(
     found, expected = what_is_loaded(read_object(whole)), what_is_loaded(read_object(direct))
     # The bytes that pad a section depend on how many files were put together at once.
     assert found == expected
+
+
+@pytest.mark.needs("bpf", "clang", "bpftool")
+def test_what_stays_open_is_linked_and_not_loaded(parts: list[str], tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    for name, link in LINKERS.items():
+        target = tmp_path / f"{name}.bpf.o"
+        link(str(target), parts[0])
+        with pytest.raises(UnsupportedError, match=r"needs what another object defines: .*sum_points"):
+            load_object(read_object(str(target)))
+        load = f"mount -t bpf bpf {mount} && exec bpftool prog loadall {target} {mount}/x"
+        command = ["unshare", "-m", "sh", "-c", load]
+        assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 @pytest.mark.needs("clang", "gcc")

@@ -139,6 +139,12 @@ def test_licenses_must_agree() -> None:
     assert link_objects([Object("a", "", (), ()), Object("b", "MIT", (), ())]).license == "MIT"
 
 
+def test_byte_orders_must_agree() -> None:
+    one = Object("a", "GPL", (), ())
+    with pytest.raises(DecodeError, match="byte order of a is 'little', of b 'big'"):
+        link_objects([one, one._replace(name="b", order="big")])
+
+
 def test_a_file_holds_one_script() -> None:
     script, other = Object("a", "GPL", (), (), metadata=b"{}"), Object("b", "GPL", (), ())
     assert link_objects([other, script]).metadata == b"{}"

@@ -62,18 +62,18 @@ class RelocatableFile:
         name: str,
         data: bytes,
         *,
-        type: int = SHT_PROGBITS,  # noqa: A002
+        kind: int = SHT_PROGBITS,
         flags: int = 0,
         align: int = 1,
         entry_size: int = 0,
     ) -> None:
-        """Add a section; one of type SHT_NOBITS has the size of ``data`` and takes no room in the file.
+        """Add a section; one of kind SHT_NOBITS has the size of ``data`` and takes no room in the file.
 
         :raises EncodeError: there is one of that name.
         """
         if name in self._sections:
             raise EncodeError(f"section {name} is there twice")
-        self._sections[name] = _Section(name, type, flags, data, align, entry_size)
+        self._sections[name] = _Section(name, kind, flags, data, align, entry_size)
 
     def symbol(
         self,
@@ -82,24 +82,24 @@ class RelocatableFile:
         value: int = 0,
         size: int = 0,
         *,
-        type: int,  # noqa: A002
+        kind: int,
         binding: int,
         visibility: int = STV_DEFAULT,
     ) -> int:
         """Add a symbol, undefined without a section; returns the number by which relocations name it."""
-        self._symbols.append(_Symbol(name, section, value, size, type, binding, visibility))
+        self._symbols.append(_Symbol(name, section, value, size, kind, binding, visibility))
         return len(self._symbols) - 1
 
     def section_symbol(self, section: str) -> int:
         """The symbol that stands for a section's start."""
         if section not in self._section_symbols:
-            number = self.symbol("", section, type=STT_SECTION, binding=STB_LOCAL)
+            number = self.symbol("", section, kind=STT_SECTION, binding=STB_LOCAL)
             self._section_symbols[section] = number
         return self._section_symbols[section]
 
-    def relocate(self, section: str, offset: int, type: int, symbol: int) -> None:  # noqa: A002
+    def relocate(self, section: str, offset: int, kind: int, symbol: int) -> None:
         """Add a relocation (without addend: SHT_REL) at a byte of a section."""
-        self._relocs.setdefault(section, []).append((offset, type, symbol))
+        self._relocs.setdefault(section, []).append((offset, kind, symbol))
 
     def to_bytes(self, order: list[str] | None = None) -> bytes:
         """The file.

@@ -54,7 +54,7 @@ def _unread_sections(out: Output) -> None:
             if not variable.is_static or section.name == LEGACY_MAPS:
                 out.symbols[variable.name] = number
     if out.obj.license and not any(s.name == LICENSE for s in out.obj.sections):
-        out.file.section(LICENSE, out.obj.license.encode() + b"\0", type=SHT_PROGBITS, flags=DATA)
+        out.file.section(LICENSE, out.obj.license.encode() + b"\0", kind=SHT_PROGBITS, flags=DATA)
 
 
 def _rows(out: Output, name: str) -> tuple[int, dict[int, tuple[int, int]]]:

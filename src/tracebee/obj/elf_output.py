@@ -59,7 +59,7 @@ class Output:
             kind, flags, align, entry_size = known.type, known.flags, known.align, known.entry_size
             if kind == SHT_NOBITS and any(data):
                 kind = SHT_PROGBITS  # initial values that came later
-        self.file.section(name, data, type=kind, flags=flags, align=align, entry_size=entry_size)
+        self.file.section(name, data, kind=kind, flags=flags, align=align, entry_size=entry_size)
 
     def define(
         self, name: str, section: str, offset: int, size: int, kind: int, *, static: bool, as_name: str = ""
@@ -77,7 +77,7 @@ class Output:
             binding = STB_WEAK if export.weak else STB_GLOBAL
             visibility = STV_HIDDEN if export.hidden else STV_DEFAULT
         return self.file.symbol(
-            as_name or name, section, offset, size, type=kind, binding=binding, visibility=visibility
+            as_name or name, section, offset, size, kind=kind, binding=binding, visibility=visibility
         )
 
     def address(self, name: str) -> int:
@@ -99,7 +99,7 @@ class Output:
         for extern in self.obj.externs:
             self.externs[extern.name] = self.file.symbol(
                 extern.name,
-                type=STT_NOTYPE,
+                kind=STT_NOTYPE,
                 binding=STB_WEAK if extern.weak else STB_GLOBAL,
                 visibility=STV_HIDDEN if extern.hidden else STV_DEFAULT,
             )

@@ -55,7 +55,7 @@ class _Linker:
 
     def link(self) -> Object:
         first = self.parts[0].obj
-        order = self._same("order")
+        order = self._same("order", "byte order")
         self.owners = choose_definitions(self.parts)
         counts = check_uses(self.merged.btf, self.parts, self.owners)
         externs = self._externs()
@@ -92,8 +92,8 @@ class _Linker:
             order=order,
         )
 
-    def _same(self, field: str) -> Any:
-        """What the objects that say it agree on."""
+    def _same(self, field: str, words: str = "") -> Any:
+        """What the objects that say it agree on; ``words`` is what errors call it."""
         said: dict[Any, str] = {}
         for part in self.parts:
             value = getattr(part.obj, field)
@@ -101,7 +101,7 @@ class _Linker:
                 said.setdefault(value, part.file)
         if len(said) > 1:
             (one, name), (other, second) = list(said.items())[:2]
-            raise DecodeError(f"{field} of {name} is {one!r}, of {second} {other!r}")
+            raise DecodeError(f"{words or field} of {name} is {one!r}, of {second} {other!r}")
         return next(iter(said), getattr(self.parts[0].obj, field))
 
     def _script(self) -> bytes:
