@@ -50,6 +50,17 @@ def _fentry() -> bool:
     return _kprobe() and _kernel_function("register_ftrace_direct")
 
 
+def _has_bpf_lsm() -> bool:
+    """Whether BPF is among the security modules that the kernel asks."""
+    from tracebee.kernel.mounts import open_detached
+
+    try:
+        with open_detached("securityfs") as root:
+            return "bpf" in Path(f"/proc/self/fd/{root.fd}/lsm").read_text().split(",")
+    except OSError:
+        return False
+
+
 def _kprobe() -> bool:
     return _bpf() and os.path.exists("/sys/bus/event_source/devices/kprobe/type")
 
@@ -65,6 +76,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "kprobe_multi": lambda: _kprobe() and _kernel_function("bpf_kprobe_multi_link_attach"),
     "fentry": _fentry,
     "uprobe_multi": lambda: _bpf() and _kernel_function("bpf_uprobe_multi_link_attach"),
+    "lsm": lambda: _fentry() and _kernel_function("bpf_lsm_file_open") and _has_bpf_lsm(),
     "uprobe_session": lambda: (
         _bpf() and b"\0BPF_TRACE_UPROBE_SESSION\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
     ),

@@ -4,16 +4,22 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from conftest import command
+from conftest import PROGRAMS, command
 
 pytestmark = pytest.mark.needs("bpf", "gcc")
 
+ROOT = Path(__file__).resolve().parents[2]
+CROSS = ROOT / ".cache" / "cross"
 # %W is the workload's path. What differs from run to run (times, ids) is only compared here, not printed.
 SCRIPTS = {
     "printf": r'BEGIN { printf("%d %s %x %X %o %c %p %5d|%-5d|%05d|%lld %hhx %%\n", 42, "str", 255, 255, 8, 65, 4096, 1, 2, 3, -5, 300); printf("%-10s|%10s|%.2s\n", "ab", "cd", "xyz"); printf("%r %rx %rh\n", buf("a\x01b", 3), buf("a\x01b", 3), buf("a\x01b", 3)); }',
@@ -72,16 +78,21 @@ def ran(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def traced(name: str, workload: str) -> str:
+    """The command that a script traces."""
+    return COMMANDS.get(name, f"{workload} 5").replace("%W", workload)
+
+
 def compared(name: str, script: str, workload: str, folder: Path) -> tuple[int, str, str]:
     """What a script and the object that is built of it both print."""
-    traced = COMMANDS.get(name, f"{workload} 5").replace("%W", workload)
+    command_line = traced(name, workload)
     text, target = folder / "script.bt", folder / "script.bpf.o"
     text.write_text(script.replace("%W", workload))
     parameters = OPTIONS.get(name, ["12", "hi"])
-    direct = ran("--unsafe", str(text), "-c", traced, *parameters)
+    direct = ran("--unsafe", str(text), "-c", command_line, *parameters)
     assert ran("build", "--unsafe", str(text), "-o", str(target), *parameters) == (0, f"{target}\n", "")
     text.write_text("")
-    assert ran("run", str(target), "-c", traced) == direct
+    assert ran("run", str(target), "-c", command_line) == direct
     return direct
 
 
@@ -92,6 +103,56 @@ def test_an_object_prints_what_its_script_prints(name: str, workload: str, tmp_p
         return  # not every machine has the event
     assert status in (0, 7) or "not so" in errors
     assert len((output + errors).split()) > 3  # more than "Attaching 1 probe"
+
+
+@pytest.mark.needs("x86_64")
+def test_the_user_engine_runs_objects_too(workload: str, tmp_path: Path) -> None:
+    text, target = tmp_path / "script.bt", tmp_path / "script.bpf.o"
+    text.write_text(
+        "tracepoint:sched:sched_process_exec { @own = args.pid == pid; }"
+        "tracepoint:raw_syscalls:sys_enter /args.id == 110/ { @raw = count(); }"
+        "tracepoint:syscalls:sys_enter_getppid { @number[args.__syscall_nr] = count(); }"
+        "tracepoint:syscalls:sys_exit_getppid { @ = sum(args.ret > 0); }"
+        f"uprobe:{workload}:work {{ @sum = sum(arg0); }}"
+    )
+    assert ran("build", str(text), "-o", str(target))[0] == 0
+    options = ("--engine", "user", "-c", f"{workload} 5")
+    printed = ran("run", str(target), *options)
+    assert printed == ran(str(text), *options)
+    for line in ("@: 5", "@number[110]: 5", "@own: true", "@raw: 5", "@sum: 10"):
+        assert line in printed[1].splitlines()
+
+
+def test_functions_are_found_in_another_version_of_the_file(workload: str, tmp_path: Path) -> None:
+    program, target = tmp_path / "program", tmp_path / "script.bpf.o"
+    shutil.copy(workload, program)
+    script = (
+        "uprobe:%W:work, uprobe:%W:main+4 { @[probe] = count(); } uretprobe:%W:work { @r = sum(retval); }"
+    )
+    command_line = ("-e", script.replace("%W", str(program)), "-o", str(target))
+    assert ran("build", *command_line)[0] == 0
+    before = ran("run", str(target), "-c", f"{program} 5")
+    assert "@r: 20" in before[1].splitlines()
+    # Other functions first: everything moves.
+    source = (PROGRAMS / "workload.c").read_text()
+    moved = tmp_path / "moved.c"
+    moved.write_text("long filler(long a) { return a * 3; }\nlong more(long a) { return a / 7; }\n" + source)
+    subprocess.run(["gcc", "-O2", "-g", "-o", program, moved], check=True)
+    assert ran("run", str(target), "-c", f"{program} 5") == before
+
+
+def test_a_usdt_probe_of_another_version_is_refused(workload: str, tmp_path: Path) -> None:
+    program, target = tmp_path / "program", tmp_path / "script.bpf.o"
+    shutil.copy(workload, program)
+    script = f"usdt:{program}:test:plain {{ @ = sum(arg0); }}"
+    assert ran("build", "-e", script, "-o", str(target))[0] == 0
+    subprocess.run(["gcc", "-O1", "-o", program, PROGRAMS / "workload.c"], check=True)
+    status, _, errors = ran("run", str(target), "-c", f"{program} 5")
+    assert status == 1
+    assert f"{program} is not the file that the script was built for" in errors
+    program.unlink()
+    status, _, errors = ran("run", str(target))
+    assert (status, f"cannot read {program}" in errors) == (1, True)
 
 
 @pytest.mark.needs("bpftool")
@@ -110,6 +171,38 @@ def test_bpftool_loads_what_this_kernel_allows(workload: str, tmp_path: Path) ->
     run = ["unshare", "-m", "sh", "-c", "\n".join(steps)]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Builds every script of a folder, in one process: the guest is slow.
+BUILDER = """
+import json, pathlib, sys
+from tracebee.cli.main import main
+for text in sorted(pathlib.Path(sys.argv[1]).glob("*.bt")):
+    main(["build", "--unsafe", str(text), *json.loads(text.with_suffix(".json").read_text())])
+"""
+
+
+@pytest.mark.timeout(1800)  # one guest at a time: it may have to wait
+@pytest.mark.needs("no_kprobe", "qemu")
+def test_built_in_the_guest_they_print_the_same_here(workload: str) -> None:
+    """On this kernel, from the objects alone, what was compiled against the guest's."""
+    CROSS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CROSS) as name:
+        folder = Path(name)  # the guest sees it; it has another /tmp
+        shutil.copy(workload, folder / "workload")
+        scripts = {folder / f"{number:02}.bt": name for number, name in enumerate(SCRIPTS)}
+        for text, script in scripts.items():
+            text.write_text(SCRIPTS[script].replace("%W", str(folder / "workload")))
+            text.with_suffix(".json").write_text(json.dumps(OPTIONS.get(script, ["12", "hi"])))
+        boot = [sys.executable, str(ROOT / "tests/guest/boot.py"), "--"]
+        inside = [sys.executable, "-c", BUILDER, str(folder)]
+        done = subprocess.run([*boot, *inside], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for text, script in scripts.items():
+            line = traced(script, str(folder / "workload"))
+            parameters = OPTIONS.get(script, ["12", "hi"])
+            direct = ran("--unsafe", str(text), "-c", line, *parameters)
+            assert ran("run", str(text.with_suffix(".bpf.o")), "-c", line) == direct, script
 
 
 @pytest.mark.needs("kprobe", "fentry")

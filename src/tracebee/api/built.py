@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from tracebee.lang.script import Script
+    from tracebee.lang.script import Attachment, Script
 
 
 def for_this_machine(script: Script, *, command_pid: int | None = None) -> Script:
@@ -27,16 +27,11 @@ def for_this_machine(script: Script, *, command_pid: int | None = None) -> Scrip
     :raises SymbolError: it names something that is not here.
     :raises UnsupportedError: it reads something that lies elsewhere here, and has not been told where.
     """
-    for attachment in script.attachments:
-        if attachment.kind == "tracepoint":
-            from tracebee.probes.tracepoint import check_layout
-
-            for target in attachment.targets:
-                check_layout(target.spec)
     maps = tuple(
         m._replace(contents=_constants(m.contents or b"", script, command_pid)) if m.name == RODATA else m
         for m in script.object.maps
     )
+    script = script._replace(attachments=tuple(_attachment(a) for a in script.attachments))
     bulk = _attach_types(script)
     programs = tuple(
         p._replace(expected_attach_type=bulk[p.name]) if bulk.get(p.name) else p
@@ -65,6 +60,20 @@ def _named(t: Type) -> Type:
         return t._replace(fields=tuple(TypeField(e.name, NONE, e.value) for e in found))
     element = None if t.element is None else _named(t.element)
     return t._replace(fields=tuple(f._replace(type=_named(f.type)) for f in t.fields), element=element)
+
+
+def _attachment(built: Attachment) -> Attachment:
+    """The attachment with its targets as they are here."""
+    from tracebee.probes.built_places import found_here
+
+    if built.kind == "tracepoint":
+        from tracebee.probes.tracepoint import check_layout
+
+        for target in built.targets:
+            check_layout(target.spec)
+    return built._replace(
+        targets=tuple(t._replace(spec=found_here(built.kind, t.spec)) for t in built.targets)
+    )
 
 
 def _constants(contents: bytes, script: Script, command_pid: int | None) -> bytes:

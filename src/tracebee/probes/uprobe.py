@@ -14,6 +14,7 @@ from tracebee.elf import ElfFile, find_symbol
 from tracebee.elf.symbols import functions
 from tracebee.errors import DecodeError, Diagnostic, MissingProbe
 from tracebee.probes.binary import find_binaries
+from tracebee.probes.built_places import note_file
 from tracebee.probes.bulk import attach_type
 from tracebee.probes.group import CallGroup
 from tracebee.probes.kinds import kind_of
@@ -118,7 +119,10 @@ def _functions(
                     continue
                 raise Diagnostic(f"{place} of {shown} (address {address:#x}) is not in executable code")
             name = symbol.name + (f"+{offset}" if offset else "")
-            yield f"{kind}:{shown}:{name}", {"path": binary, "offset": at, "symbol": symbol.name}
+            spec = {"path": binary, "offset": at, "symbol": symbol.name}
+            if machine.portable:
+                note_file(spec, image, offset)
+            yield f"{kind}:{shown}:{name}", spec
 
 
 def open_image(path: str, shown: str) -> ElfFile:

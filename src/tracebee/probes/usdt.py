@@ -14,6 +14,7 @@ from tracebee.elf.constants import SHT_NOTE
 from tracebee.errors import DecodeError, Diagnostic
 from tracebee.kernel import procmaps
 from tracebee.probes.binary import find_binaries
+from tracebee.probes.built_places import note_file
 from tracebee.probes.bulk import attach_type
 from tracebee.probes.group import RegsGroup
 from tracebee.probes.machine import is_wild, matching
@@ -130,6 +131,9 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[U
             known.append(note.name)
             if not any(matching(provider, [note.provider])) or not any(matching(name, [note.name])):
                 continue
+            if machine.portable:
+                with open_image(binary, shown) as image:
+                    note_file(spec, image)
             wanted = (f"usdt:{shown}:{note.provider}:{note.name}", spec)
             layouts.setdefault(layout.key if reads else None, (layout, []))[1].append(wanted)
     if not layouts:
