@@ -118,6 +118,27 @@ def test_network_devices(load: Load, name: str) -> None:
 
 
 @pytest.mark.usefixtures("network")
+def test_the_order_at_a_device(compiled: Callable[[str], str]) -> None:
+    with tracebee.Object(compiled("targets")) as obj:
+        for name, program in obj.programs.items():
+            program.autoload = name in ("arriving", "undirected", "device")
+        last, first = obj.programs["arriving"], obj.programs["undirected"]
+        first.expected_attach_type = last.expected_attach_type
+        obj.load()
+        with last.attach_device("lo"):
+            with first.attach_device("lo", before=last):
+                datagram()  # the first lets it pass at once: the last does not see it
+                assert obj.variables["hits"][11] == 1
+                assert hits(obj, "arriving") == 0
+            with first.attach_device("lo", after=last.kernel):
+                datagram()
+                assert obj.variables["hits"][11] == 2
+                assert hits(obj, "arriving") == 1
+        with pytest.raises(UsageError, match="a device has one xdp program"):
+            obj.programs["device"].attach_device("lo", before=last)
+
+
+@pytest.mark.usefixtures("network")
 def test_network_namespaces(load: Load) -> None:
     obj = load("lookup")
     with obj.programs["lookup"].attach_netns("/proc/thread-self/ns/net"):

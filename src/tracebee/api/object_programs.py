@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tracebee.errors import UsageError
 
@@ -89,7 +89,7 @@ class ObjectProgram:
         if value is None:
             self._owner.targets.pop(self.name, None)
         else:
-            self._owner.targets[self.name] = value.kernel if isinstance(value, ObjectProgram) else value
+            self._owner.targets[self.name] = _kernel(value)
 
     @property
     def prog_type(self) -> int:
@@ -141,14 +141,25 @@ class ObjectProgram:
 
         return self._keep(to_cgroup(self._loaded(), self.name, os.fspath(path)))
 
-    def attach_device(self, device: str | int, *, flags: int = 0) -> Attachment:
+    def attach_device(
+        self,
+        device: str | int,
+        *,
+        flags: int = 0,
+        before: Program | ObjectProgram | None = None,
+        after: Program | ObjectProgram | None = None,
+    ) -> Attachment:
         """Attach it to a network device, by name or number: xdp, tcx and netkit programs.
 
         :param flags: XDP_FLAGS_SKB_MODE (2) and so on.
+        :param before, after: a tcx or netkit program that is attached there; by default it is the last.
         """
         from tracebee.engine.kernel.targets import to_device
 
-        return self._keep(to_device(self._loaded(), self.name, device, flags=flags))
+        link = to_device(
+            self._loaded(), self.name, device, flags=flags, before=_kernel(before), after=_kernel(after)
+        )
+        return self._keep(link)
 
     def attach_netns(self, path: str | os.PathLike[str] = "/proc/self/ns/net") -> Attachment:
         """Attach it to a network namespace, by its file: sk_lookup and flow_dissector programs."""
@@ -250,6 +261,14 @@ def loaded_one(things: dict[str, T], name: str) -> T:
     if name not in things:
         raise UsageError(f"'{name}' was not loaded", hint="set its autoload before load()")
     return things[name]
+
+
+@overload
+def _kernel(program: Program | ObjectProgram) -> Program: ...
+@overload
+def _kernel(program: None) -> None: ...
+def _kernel(program: Program | ObjectProgram | None) -> Program | None:
+    return program.kernel if isinstance(program, ObjectProgram) else program
 
 
 def _kernel_map(table: Map | ObjectMap) -> Map:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tracebee.engine.kernel.loader import LoadedObject
     from tracebee.kernel.map import Map
     from tracebee.kernel.perf import PerfEvent
+    from tracebee.kernel.program import Program
     from tracebee.obj.model import ProgramDef
     from tracebee.probes.session import Attached
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _FAMILIES = {"ipv4": 2, "ipv6": 10}
 _HOOKS = {"pre_routing": 0, "local_in": 1, "forward": 2, "local_out": 3, "post_routing": 4}
 _BPF_F_NETFILTER_IP_DEFRAG = 1
+_BPF_F_BEFORE, _BPF_F_AFTER = 1 << 3, 1 << 4
 
 _DEVICE_TYPES = frozenset((uapi.BPF_PROG_TYPE_XDP, uapi.BPF_PROG_TYPE_SCHED_CLS))
 
@@ -64,11 +66,20 @@ def to_cgroup(loaded: LoadedObject, name: str, path: str) -> Link:
         )
 
 
-def to_device(loaded: LoadedObject, name: str, device: str | int, *, flags: int = 0) -> Link:
+def to_device(
+    loaded: LoadedObject,
+    name: str,
+    device: str | int,
+    *,
+    flags: int = 0,
+    before: Program | None = None,
+    after: Program | None = None,
+) -> Link:
     """Attach to a network device of this namespace: xdp, tcx and netkit programs.
 
     :param device: its name or number.
-    :param flags: XDP_FLAGS_SKB_MODE and so on; BPF_F_BEFORE and so on for tcx and netkit.
+    :param flags: XDP_FLAGS_SKB_MODE and so on.
+    :param before, after: a tcx or netkit program that is attached there; by default it is the last.
     """
     definition = _definition(loaded, name)
     if definition.type not in _DEVICE_TYPES:
@@ -79,9 +90,16 @@ def to_device(loaded: LoadedObject, name: str, device: str | int, *, flags: int 
             f"section '{definition.section}' does not say which way the packets of '{name}' go",
             hint='call it SEC("tcx/ingress") or SEC("tcx/egress"), or set its expected_attach_type',
         )
+    place: dict[str, int] = {}
+    for other, flag in ((before, _BPF_F_BEFORE), (after, _BPF_F_AFTER)):
+        if other is not None:
+            if definition.type == uapi.BPF_PROG_TYPE_XDP:
+                raise UsageError("a device has one xdp program, so there is no order")
+            flags |= flag
+            place["tcx_relative_fd"] = other.fd  # netkit has it in the same place
     number = _device(device)
     what = f"program '{name}' to device '{device}'"
-    return Link.create(loaded.programs[name].fd, number, attach_type, flags=flags, what=what)
+    return Link.create(loaded.programs[name].fd, number, attach_type, flags=flags, what=what, **place)
 
 
 def to_netns(loaded: LoadedObject, name: str, path: str) -> Link:
