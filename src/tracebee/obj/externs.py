@@ -77,7 +77,10 @@ def _of_another_object(btf: Btf, name: str, *, weak: bool) -> Extern:
             )
             definition = map_definition(btf, name, record.type_id)[0] if is_map else None
             return Extern(name, "object", type_id, weak, size=btf.size(record.type_id), map=definition)
-    raise DecodeError(f"the object's BTF does not declare extern {name}")
+    raise DecodeError(
+        f"{name} is used, but no declaration of it is in the object's BTF",
+        hint="a missing #include, or a function or macro that BPF programs do not have",
+    )
 
 
 def check_linked(obj: Object) -> None:

@@ -156,13 +156,18 @@ def _number(btf: Btf, name: str, field: str, type_id: int) -> int:
         array = btf.type(btf.resolve(member.type_id))
         if array.kind == BTF_KIND_ARRAY:
             return array.nelems
-    raise DecodeError(f"map {name}: field '{field}' is not written with __uint")
+    raise DecodeError(
+        f"map {name}: field '{field}' is not written with __uint",
+        hint=f'write __uint({field}, NUMBER) of bpf_helpers.h; definitions by number belong in SEC("maps")',
+    )
 
 
 def _pointee(btf: Btf, name: str, field: str, type_id: int) -> int:
     member = btf.type(btf.resolve(type_id))
     if member.kind != BTF_KIND_PTR:
-        raise DecodeError(f"map {name}: field '{field}' is not written with __type")
+        raise DecodeError(
+            f"map {name}: field '{field}' is not written with __type", hint=f"write __type({field}, TYPE)"
+        )
     return member.type_id
 
 
@@ -198,7 +203,10 @@ def _legacy_maps(layout: ElfLayout) -> list[PlacedMap]:
         numbers = struct.unpack_from(f"{layout.elf.order}{'I' * len(_LEGACY)}", data, offset)
         rest = data[offset + len(_LEGACY) * 4 : offset + size]
         if any(rest):
-            raise DecodeError(f"map {name}: has fields that struct bpf_map_def does not know")
+            raise DecodeError(
+                f"map {name}: has fields that struct bpf_map_def does not know",
+                hint='those of iproute2 are not read: define it in SEC(".maps"), with __uint and __type',
+            )
         kind, key_size, value_size, entries, flags = numbers
         found.append(
             PlacedMap(MapDef(name, kind, key_size, value_size, entries, flags), section.number, offset)
