@@ -64,7 +64,7 @@ def loadable() -> list[Path]:
     from tracebee.errors import TracebeeError
 
     found: list[Path] = []
-    for path in sorted(objects(), key=lambda p: -p.stat().st_size):
+    for path in sorted(objects("libbpf-tools"), key=lambda p: -p.stat().st_size):
         with contextlib.suppress(TracebeeError):
             ours(path)
             found.append(path)
