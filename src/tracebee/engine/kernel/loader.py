@@ -6,6 +6,7 @@ instructions here, from the object's symbolic relocations.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 
@@ -75,6 +76,7 @@ class LoadedObject:
         self.btf: KernelBtf | None = None
         self.usdt: SpecTable | None = None  # made when the first USDT program is attached
         self.warnings: list[str] = []
+        self.pins: list[str] = []  # names in bpffs that loading made, for maps that ask for it
 
     def close(self) -> None:
         """Unmap the data sections and close every descriptor; what is attached or pinned stays."""
@@ -86,6 +88,12 @@ class LoadedObject:
         self.programs.clear()
         self.maps.clear()
         self.btf = None
+
+    def unpin(self) -> None:
+        """Remove the names that loading made in bpffs."""
+        for path in self.pins:
+            os.unlink(path)
+        self.pins.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +130,7 @@ def load_object(
     try:
         loader.run(programs)
     except BaseException:
+        loaded.unpin()
         loaded.close()
         raise
     finally:
@@ -255,7 +264,7 @@ class _Loader:
         if definition.pinning is not None:
             from tracebee.engine.kernel.pinning import reuse_or_pin
 
-            return reuse_or_pin(self.pin_root, definition, self._create)
+            return reuse_or_pin(self.pin_root, definition, self._create, self.loaded.pins)
         created = self._create(definition)
         if definition.contents is not None:
             try:

@@ -86,6 +86,8 @@ def load_and_pin(
             )
         pinned: list[str] = []
         try:
+            if not place and not options.pin_maps:
+                loaded.unpin()
             if place:
                 _pin_programs(loaded, place, everything, options, pinned)
             if options.pin_maps:
@@ -93,6 +95,7 @@ def load_and_pin(
         except BaseException:
             for name in reversed(pinned):
                 os.unlink(name)
+            loaded.unpin()
             raise
         logs = [program.log for program in loaded.programs.values()] if options.log else []
         return Loaded(tuple(loaded.programs), tuple(logs), tuple(loaded.warnings))

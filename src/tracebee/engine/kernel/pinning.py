@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from tracebee.obj.model import MapDef
 
 
-def reuse_or_pin(root: str, definition: MapDef, create: Callable[[MapDef], Map]) -> Map:
+def reuse_or_pin(root: str, definition: MapDef, create: Callable[[MapDef], Map], pins: list[str]) -> Map:
     """The map pinned at ``root``/name if it is one like this, else a new one pinned there.
 
+    :param pins: grows by the name that was made.
     :raises UnsupportedError: what is pinned there is a map of another shape.
     :raises KernelError: bpffs is not mounted at ``root``, or it cannot be written.
     """
@@ -36,6 +37,7 @@ def reuse_or_pin(root: str, definition: MapDef, create: Callable[[MapDef], Map])
     except BaseException:
         created.close()
         raise
+    pins.append(path)
     return created
 
 
