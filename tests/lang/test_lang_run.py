@@ -40,6 +40,8 @@ PRINTED: dict[str, tuple[str, str]] = {
     "for long range": ("$s = 0; for $i : 0..1000 { if ($i % 2) { continue } if ($i > 500) { break } $s += $i; } print($s);", "62750"),
     "for from variable": ("$a = 5; $b = 9; for $i : $a..$b { print($i); }", "5\n6\n7\n8"),
     "return in a long loop": ("for $i : 0..1000 { if ($i == 3) { printf(\"x\"); return; } }", "x"),
+    "variable index": ("$i = pid % 1; print(curtask->signal->rlim[$i].rlim_cur == curtask->signal->rlim[0].rlim_cur); print(curtask->comm[$i] == curtask->comm[0]); print(curtask->parent[$i].pid == ppid); print((curtask->parent + $i)->pid == ppid);", "true\ntrue\ntrue\ntrue"),
+    "beyond a kernel pointer": ("print((curtask->parent[1].pid + 1) * 0); print(((curtask->parent + 1)->pid + 1) * 0);", "0\n0"),
     "tuple": ('$t = (1, "ab", (2, 3)); print($t.0 + $t.2.1); print($t.1); print($t);', "4\nab\n(1, ab, (2, 3))"),
     "tuple from itself": ('@t = (1, "ab", 2); @t = (@t.2, @t.1, @t.0); print(@t.0); $v = (1, 2); $v = ($v.1, $v.0); print($v);', "2\n(2, 1)"),
     "tuples compared": ('$t = (pid, "a"); print($t == (pid, "a")); $u = ((uint64)1, "x"); print($u == (1, "x")); print($u != (1, "xy"));', "true\ntrue\ntrue"),

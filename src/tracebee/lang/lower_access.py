@@ -7,12 +7,12 @@ from tracebee.btf.core_kinds import (
     BPF_CORE_FIELD_LSHIFT_U64,
     BPF_CORE_FIELD_RSHIFT_U64,
 )
-from tracebee.ir import KERNEL
+from tracebee.ir import CTX, KERNEL
 from tracebee.lang import ast
 from tracebee.lang.analyse_access import measured
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, Place, type_of
-from tracebee.lang.lower_expressions import bytes_of, string_into, times
+from tracebee.lang.lower_expressions import anywhere, bytes_of, string_into, times
 from tracebee.lang.types import INT8, Type, display
 from tracebee.lang.unify import is_scalar
 from tracebee.obj.model import CoreReloc
@@ -197,18 +197,20 @@ def _index_place(g: Gen, node: ast.Index) -> Place:
         return place._replace(offset=place.offset + t.fields[number].offset)
     place = pointed(g, node.base) if t.kind == "pointer" else g.place(node.base)
     element = g.analyser.records.resolve(t.element) if t.element is not None else INT8
-    size = bytes_of(g, element) if place.space or place.ptr.type == KERNEL else element.size or 1
+    known = place.ptr.type in (CTX, KERNEL)
+    size = bytes_of(g, element) if place.space or known else element.size or 1
     number = evaluate(g.analyser, node.index)
     if isinstance(number, int):
         if place.core is not None and number >= 0:
             root, path = place.core
             return place._replace(core=(root, f"{path}[{number}]"))
-        if isinstance(size, int) or not number:
+        if not number or (isinstance(size, int) and not (known and t.kind == "pointer")):
             return place._replace(offset=place.offset + number * (element.size or 1))
     index = g.value(node.index)
     b = g.b
-    if place.space or place.ptr.type == KERNEL:
-        return Place(b.binary("add", g.address(place), times(g, index, size)), 0, place.space or "kernel")
+    if place.space or known:
+        address = anywhere(g, g.address(place)) if known else g.address(place)
+        return Place(b.binary("add", address, times(g, index, size)), 0, place.space or "kernel")
     # The program's own memory: the verifier wants to see that the index stays inside.
     count = t.number or t.size or 1
     safe = b.select(b.compare("ult", index, count), index, count - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tracebee.ir import CTX, KERNEL
 from tracebee.lang import ast
 from tracebee.lang.analyse_expressions import COMPARISONS, literal_bytes, signed_operation
 from tracebee.lang.constants import evaluate
@@ -139,6 +140,10 @@ def operate(g: Gen, op: str, left: ast.Node, x: Value, right: ast.Node, y: Value
     if op in COMPARISONS:
         return b.compare(_COMPARE[op][signed], x, y)
     xt, yt = type_of(left), type_of(right)
+    if x.type in (CTX, KERNEL) and not (op in "+-" and y.op == "const"):
+        x = anywhere(g, x)
+    if y.type in (CTX, KERNEL) and not (op == "+" and x.op == "const"):
+        y = anywhere(g, y)
     if xt.kind == "pointer" and yt.kind != "pointer":
         y = scaled(g, y, xt)
     elif yt.kind == "pointer" and xt.kind != "pointer":
@@ -150,6 +155,16 @@ def operate(g: Gen, op: str, left: ast.Node, x: Value, right: ast.Node, y: Value
         size = element_size(g, xt)
         return result if size == 1 else b.binary("sdiv", result, size)
     return result
+
+
+def anywhere(g: Gen, pointer: Value) -> Value:
+    """A pointer that the verifier knows as a number that may be anything: it lets nobody step out of what
+    such a pointer points at. What a helper has read is a number.
+    """
+    slot, read = g.b.alloca(8), g.b.alloca(8)
+    g.b.store(slot, 0, 8, pointer)
+    g.b.helper("probe_read_kernel", read, 8, slot)
+    return g.b.load(read, 0, 8)
 
 
 def element_size(g: Gen, t: Type) -> int | Value:
