@@ -1,8 +1,9 @@
 """Scripts that stay in the kernel with no process behind them: left, found again, read, ended.
 
 A pinned script is a directory of a BPF file system, ``/sys/fs/bpf/tracebee/NAME``: ``links`` keep the
-programs attached, ``maps`` are all maps, ``programs`` those of END probes, and ``script`` is an array of
-one element that holds what user space must know to print (``lang.portable``).
+programs attached, ``maps`` are all maps, ``programs`` those of END probes, ``told`` counts the lost events
+that readers have told of, and ``script`` is an array of one element that holds what user space must know
+to print (``lang.portable``).
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ class LastingEngine(KernelEngine):
             program.pin(f"{place}/programs/{number}")
         for number, link in enumerate(self._links):
             link.pin(f"{place}/links/{number}")
+        with Map.create(MapDef("told", uapi.BPF_MAP_TYPE_ARRAY, 4, 8, 1)) as table:
+            table.pin(f"{place}/told")
         parts = {
             "script": to_object(script).metadata.decode(),
             "maps": maps,
@@ -134,6 +137,8 @@ class PinnedEngine:
         self._ring: RingBuffer | None = None
         self._drained = False
         self._maps: dict[str, Map] = {}
+        self._told: Map | None = None
+        self._lost = (0, 0)  # in all, and what earlier readers have told of
         parts = _read(self.place)
         obj = Object(name, "GPL", (), (), metadata=parts["script"].encode())
         self.script = from_object(obj)
@@ -143,6 +148,8 @@ class PinnedEngine:
         try:
             for map_name, file in parts["maps"].items():
                 self._maps[map_name] = Map.pinned(f"{self.place}/maps/{file}")
+            told = self._told = Map.pinned(f"{self.place}/told")
+            self._lost = (0, int.from_bytes(told.lookup(_FIRST) or b"", sys.byteorder))
             if EVENTS in self._maps:
                 self._ring = RingBuffer(self._maps[EVENTS])
         except BaseException:
@@ -186,8 +193,13 @@ class PinnedEngine:
         return left - 1 if left else None
 
     def lost(self) -> int:
-        """The sum of the loss counters over causes."""
-        return lost_events(self._maps[LOST].lookup(_FIRST) or b"") if LOST in self._maps else 0
+        """The sum of the loss counters over causes, without what earlier readers have told of."""
+        if LOST not in self._maps:
+            return 0
+        _, told = self._lost
+        total = lost_events(self._maps[LOST].lookup(_FIRST) or b"")
+        self._lost = (total, told)
+        return total - told
 
     def detach(self) -> None:
         """Nothing: ``begin`` did, when it is to end."""
@@ -201,6 +213,9 @@ class PinnedEngine:
 
     def close(self) -> None:
         """Let go; when it is to end, remove it."""
+        total, told = self._lost
+        if self._told is not None and total > told and not self._ending:
+            self._told.update(_FIRST, total.to_bytes(8, sys.byteorder))
         if self._ending and self._lock >= 0:
             _remove(self.place)
         self._release()
@@ -209,9 +224,10 @@ class PinnedEngine:
         if self._ring is not None:
             self._ring.close()
             self._ring = None
-        for table in self._maps.values():
+        for table in (*self._maps.values(), *filter(None, (self._told,))):
             table.close()
         self._maps.clear()
+        self._told = None
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -348,6 +364,7 @@ def _remove(place: str) -> None:
         _empty(f"{place}/{part}")
         if os.path.isdir(f"{place}/{part}"):
             os.rmdir(f"{place}/{part}")
-    if os.path.exists(f"{place}/script"):
-        os.unlink(f"{place}/script")
+    for file in ("script", "told"):
+        if os.path.exists(f"{place}/{file}"):
+            os.unlink(f"{place}/{file}")
     os.rmdir(place)
