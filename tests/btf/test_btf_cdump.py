@@ -168,9 +168,9 @@ def test_definitions_are_bpftools_to_the_letter() -> None:
     run = subprocess.run(
         ["bpftool", "btf", "dump", "file", VMLINUX, "format", "c"], capture_output=True, text=True, check=True
     )
-    # Newer versions sort unless they are told not to; what they say does not depend on it, but for numbers
-    # in the names of what is there twice.
-    ours, theirs = _definitions(format_c(Btf.vmlinux())), _definitions(run.stdout)
+    # The order decides which of several of one name gets which number.
+    header = format_c(Btf.vmlinux(), by_name=False)
+    ours, theirs = _definitions(header), _definitions(run.stdout)
     for found in (ours, theirs):
         for text in [t for t in found if "va_list" in t or "__weak__ksym" in t]:
             del found[text]
@@ -226,6 +226,50 @@ def test_kfuncs_are_declared() -> None:
     ]
     assert header.index("struct task_struct;") < header.index("#ifndef BPF_NO_KFUNC_PROTOTYPES")
     assert "__ksym;" not in format_c(b.build(), [task])
+
+
+@pytest.mark.needs("gcc")
+def test_a_typedef_that_was_only_pointed_to_is_complete_where_it_is_held(tmp_path: Path) -> None:
+    b = Builder()
+    lock = b.reserve()
+    alias = b.typedef("lock_t", lock)
+    b.struct("a_pointer", 8, [("p", b.ptr(alias), 0)])
+    b.struct("b_value", 4, [("v", alias, 0)])
+    b.struct("lock", 4, [("n", b.integer("int", 4, signed=True), 0)], at=lock)
+    for by_name in (True, False):
+        (tmp_path / "check.c").write_text(format_c(b.build(), by_name=by_name))
+        subprocess.run(["gcc", "-fsyntax-only", "check.c"], cwd=tmp_path, check=True)
+
+
+def test_definitions_are_ordered_by_kind_and_name() -> None:
+    """As bpftool has it since 7.5, and so the same in two builds of a kernel."""
+    b = Builder()
+    word = b.integer("int", 4, signed=True)
+    z = b.struct("z", 4, [("x", word, 0)])
+    b.typedef("callback", b.ptr(b.func_proto(0, [])))
+    b.typedef("a_number", word)
+    b.typedef("y_of_z", z)
+    b.struct("same", 4, [("second", word, 0)])
+    b.struct("a", 8, [("z", z, 0), ("p", b.ptr(z), 32)])
+    b.struct("same", 4, [("first", word, 0)])
+    b.enum("colour", [("RED", 1)])
+    b.enum("", [("ZERO", 0)])
+    b.enum("", [("ANY", 0)])
+    header = format_c(b.build())
+    found = re.findall(r"ANY|ZERO|enum colour|a_number|struct \w+ {|z y_of_z|first|second|\*callback", header)
+    # What is held by value comes before it all the same.
+    structs = [
+        "struct z {",
+        "struct a {",
+        "struct same {",
+        "first",
+        "struct same___2 {",
+        "second",
+        "z y_of_z",
+    ]
+    assert found == ["ANY", "ZERO", "enum colour", "a_number", *structs, "*callback"]
+    unsorted = format_c(b.build(), by_name=False)
+    assert unsorted.index("*callback") < unsorted.index("struct a {") < unsorted.index("enum colour")
 
 
 def test_numbers_are_literals_of_c() -> None:

@@ -440,6 +440,8 @@ def test_btf(loaded: LoadedObject, ask: Ask, compiled: Callable[[str], str]) -> 
         "btf", "dump", "map", "id", table, "value"
     )
     assert ask("btf", "dump", "file", compiled("admin")) == bpftool("btf", "dump", "file", compiled("admin"))
+    header = ask("btf", "dump", "file", compiled("admin"), "format", "c", "unsorted")
+    assert sorted(header) == sorted(ask("btf", "dump", "file", compiled("admin"), "format", "c")) != header
     assert json.loads(ask("btf", "dump", "id", number, "-j")) == bpftool_json("btf", "dump", "id", number)
 
 

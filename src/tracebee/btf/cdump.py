@@ -12,6 +12,7 @@ import re
 from functools import cached_property
 
 from tracebee.btf import kinds
+from tracebee.btf.corder import in_order
 from tracebee.btf.ctext import KEYWORD, Declarator, plain_base
 from tracebee.btf.layout import is_packed, real_member
 from tracebee.btf.references import references
@@ -72,12 +73,13 @@ _MAX_GAP = 1 << 20
 _KFUNC_TAG = "bpf_kfunc"
 
 
-def format_c(btf: Btf, ids: Iterable[int] | None = None) -> str:
+def format_c(btf: Btf, ids: Iterable[int] | None = None, *, by_name: bool = True) -> str:
     """The C header of the given types and all that they need; of all types and kfuncs when None.
 
+    :param by_name: all types by name, as ``corder`` has them; otherwise by their ids.
     :raises DecodeError: types that C cannot have, such as a struct that holds itself.
     """
-    return Header(btf).text(ids)
+    return Header(btf).text(ids, by_name=by_name)
 
 
 def attribute(tag: Type) -> str:
@@ -104,11 +106,12 @@ class Header:
         self._mentioned: set[int] = set()
         self._declarator = Declarator(btf, self._base, "0", attribute)
 
-    def text(self, ids: Iterable[int] | None) -> str:
+    def text(self, ids: Iterable[int] | None, *, by_name: bool = True) -> str:
         """The whole header, for these types and all that they need; for everything when None."""
         try:
             if ids is None:
-                body = "".join([*self._write(range(1, self.btf.end_id)), *self._kfuncs()])
+                every = in_order(self.btf) if by_name else range(1, self.btf.end_id)
+                body = "".join([*self._write(every), *self._kfuncs()])
             else:
                 body = "".join(self._write(ids))
         except RecursionError:
@@ -159,9 +162,10 @@ class Header:
         """Write what must stand in front of a use of this type by value."""
         if depth > _MAX_DEPTH:
             raise DecodeError(f"{self.btf.name}: type {type_id} is nested too deeply")
-        if type_id in self._defined:
-            return
         record = self.btf.type(type_id)
+        # A typedef may have been written where a declaration of its struct was enough.
+        if type_id in self._defined and record.kind != kinds.BTF_KIND_TYPEDEF:
+            return
         if record.kind in kinds.COMPOSITES:
             if type_id in self._open:
                 raise DecodeError(f"{self.btf.name}: {self.btf.name_of(type_id)} contains itself")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: tracebee btf [show|list] [id NUMBER]         BTF objects, and what uses them
-       tracebee btf dump SOURCE [format {raw|c}]    their types
+       tracebee btf dump SOURCE [format {raw|c [unsorted]}]
+                                                    their types; C by name, or unsorted by their ids
   SOURCE := { id NUMBER | prog PROG | map MAP [key|value|kv|all] | file PATH | vmlinux | module NAME }
   options: -j JSON, -p indented JSON, -B FILE the kernel's types that those of a module's file continue"""
 
@@ -46,13 +47,14 @@ def _dump(words: Words) -> int:
 
     btf, ids = _source(words)
     style = words.next("raw or c") if words.accept("format") else "raw"
+    by_name = not (style == "c" and words.accept("unsorted"))
     words.end()
     if style not in ("raw", "c"):
         raise UsageError(f"there is no format '{style}'", hint=words.hint)
     if style == "c":
         if words.json:
             raise UsageError("C and JSON cannot be had at once")
-        print(format_c(btf, ids), end="")
+        print(format_c(btf, ids, by_name=by_name), end="")
         return 0
     if words.json:
         from tracebee.report.inspect.output import json_text
