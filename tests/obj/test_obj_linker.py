@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracebee.btf import Btf
+from tracebee.btf.builder import Builder
 from tracebee.btf.kinds import BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_STRUCT
 from tracebee.engine.kernel.loader import load_object
 from tracebee.errors import DecodeError, TracebeeError, UnsupportedError
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.elf_writer import write_object
+from tracebee.obj.externs import place_settings
 from tracebee.obj.linker import link_objects
 from tracebee.obj.model import Export, MapDef, Object
 from tracebee.obj.variables import find_variable
@@ -131,6 +133,13 @@ def test_damaged_objects_are_linked_or_refused(
         damaged = read_object(name, bytes(data))
         write_object(damaged)
         write_object(link_objects([damaged, read_object(compiled("link_library"))]))
+
+
+def test_a_setting_of_absurd_size_is_refused() -> None:
+    types = Builder()
+    type_id = types.array(types.integer("char", 1), 1 << 30)
+    with pytest.raises(DecodeError, match="extern CONFIG_X: no setting of the kernel has 1073741824 bytes"):
+        place_settings(types.build(), [("CONFIG_X", type_id, False)])
 
 
 def test_licenses_must_agree() -> None:

@@ -17,7 +17,10 @@ from tracebee.obj.elf_writer import write_object
 from tracebee.obj.linker import link_objects
 from tracebee.obj.model import Object
 
-PROGRAMS = sorted(p.name.split(".")[0] for p in (Path(__file__).parent / "programs").glob("*.bpf.c"))
+# What the reader refuses (test_obj_mistakes.py) is not written.
+MISTAKES = {"implicit", "legacy_iproute2", "numbers"}
+NAMES = {p.name.split(".")[0] for p in (Path(__file__).parent / "programs").glob("*.bpf.c")}
+PROGRAMS = sorted(NAMES - MISTAKES)
 
 
 def assert_same(one: Object, other: Object) -> None:

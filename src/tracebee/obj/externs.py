@@ -96,8 +96,14 @@ def check_linked(obj: Object) -> None:
         )
 
 
+_MAX_SETTING = 1 << 16
+
+
 def place_settings(btf: Btf, settings: list[tuple[str, int, bool]]) -> list[Extern]:
-    """Settings, (name, type id, weak) each, laid out as the kernel will see them."""
+    """Settings, (name, type id, weak) each, laid out as the kernel will see them.
+
+    :raises DecodeError: one is of a type that no setting fills.
+    """
 
     def order(setting: tuple[str, int, bool]) -> tuple[int, int, str]:
         name, type_id, _ = setting
@@ -107,6 +113,8 @@ def place_settings(btf: Btf, settings: list[tuple[str, int, bool]]) -> list[Exte
     placed = []
     for name, type_id, weak in sorted(settings, key=order):
         align, size = btf.align(type_id), btf.size(type_id)
+        if size > _MAX_SETTING:
+            raise DecodeError(f"extern {name}: no setting of the kernel has {size} bytes")
         at = (at + align - 1) // align * align
         placed.append(Extern(name, "kconfig", type_id, weak, at, size))
         at += size
