@@ -31,12 +31,22 @@ class TracebeeError(Exception):
 
     :param message: one sentence, lower case, without a full stop.
     :param hint: what the user can do about it, or None.
+
+    ``program`` names the BPF program that it is about, if it is about one.
     """
+
+    program = ""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def place(self, source: Source, span: Span) -> None:
+        """Let the message begin with a place of the script and show its line, unless it names one already."""
+        if span != NOWHERE and ": error: " not in self.message:
+            excerpt = f"\n{source.excerpt(span)}" if source.text else ""
+            self.message = f"{source.place(span)}: error: {self.message}{excerpt}"
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  hint: {self.hint}"

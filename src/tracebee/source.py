@@ -44,3 +44,6 @@ class Source(NamedTuple):
         pad = "".join("\t" if c == "\t" else " " for c in text[: span.column - 1])
         prefix = f"{span.line:>5} | "
         return f"{prefix}{text}\n{' ' * (len(prefix) - 2)}| {pad}^{'~' * (width - 1)}"
+
+
+NO_SOURCE = Source("", "")

@@ -36,8 +36,9 @@ def said(prompt: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [*NOBODY, *command] if who else command, capture_output=True, text=True, timeout=300, check=False
     )
-    # The sysctl is the machine's own.
+    # The sysctls are the machine's own.
     complaint = re.sub(r"(unprivileged_bpf_disabled is) \d", r"\1 2", done.stderr)
+    complaint = re.sub(r"(than the kernel allows:) \d+", r"\1 100000", complaint)
     return done.returncode, done.stdout, complaint.rstrip("\n")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from functools import cache
 
+from tracebee.errors import KernelError, UnsupportedError
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.layout import Layout
 from tracebee.kernel.syscall import address, syscall
@@ -160,10 +162,21 @@ class PerfEvent(Fd):
         inherit: bool = False,
         what: str = "",
     ) -> Self:
-        """A counter that fires every ``period`` events, or ``frequency`` times a second."""
+        """A counter that fires every ``period`` events, or ``frequency`` times a second.
+
+        :raises UnsupportedError: that is more often than the kernel allows.
+        """
         flags = (FLAGS["freq"] if frequency else 0) | (FLAGS["inherit"] if inherit else 0)
         attr = EVENT_ATTR.pack(type=event_type, config=config, sample_period=frequency or period, flags=flags)
-        return cls.open(attr, pid=pid, cpu=cpu, what=what)
+        try:
+            return cls.open(attr, pid=pid, cpu=cpu, what=what)
+        except KernelError as error:
+            limit = _max_sample_rate()
+            if error.errno != errno.EINVAL or frequency <= limit:
+                raise
+            message = f"{frequency} samples a second are more than the kernel allows: {limit}"
+            hint = f"sysctl kernel.perf_event_max_sample_rate={frequency} would allow it"
+            raise UnsupportedError(message, hint=hint) from error
 
     @classmethod
     def cpu_clock(cls, *, period_ns: int = 0, hertz: int = 0, cpu: int, pid: int = -1) -> Self:
@@ -269,3 +282,8 @@ def format_bit(pmu: str, field: str) -> int:
     """First bit of a field in an event source's ``config`` (``config:32-63`` gives 32)."""
     with open(f"{_DEVICES}{pmu}/format/{field}") as file:
         return int(file.read().strip().partition(":")[2].partition("-")[0])
+
+
+def _max_sample_rate() -> int:
+    with open("/proc/sys/kernel/perf_event_max_sample_rate") as file:
+        return int(file.read())

@@ -309,7 +309,9 @@ def _refusal(name: str, number: int, log: str) -> Exception:
 
     what = f"program '{name}'" if name else "a program"
     if not log.strip():
-        return bpf_error(uapi.BPF_PROG_LOAD, number, what)
+        error = bpf_error(uapi.BPF_PROG_LOAD, number, what)
+        error.program = name
+        return error
     meaning = _last_words(log)
     _, hint = describe("BPF_PROG_LOAD", number)
     message = f"the kernel's verifier refused {what}: {meaning} ({errno_name(number)})"

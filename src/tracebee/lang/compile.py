@@ -58,13 +58,14 @@ def compile_script(
     obj = assemble(unit, analyser, programs)
     return Script(
         obj,
-        tuple(Attachment(f.name, group.kind, tuple(group.targets)) for f, group in programs),
+        tuple(Attachment(f.name, group.kind, tuple(group.targets), group.span) for f, group in programs),
         tuple(unit.actions),
         infos,
         tuple(names),
         tuple(analyser.strings),
         _config(options, unit),
         tuple(unit.lost),
+        source,
     )
 
 
@@ -99,6 +100,7 @@ def _expand(
                 continue
             groups.extend(found)
             for group in found:
+                group.span = point.span
                 for target in group.targets:
                     names.extend([""] * (target.cookie + 1 - len(names)))
                     names[target.cookie] = target.probe

@@ -9,6 +9,7 @@ import json
 from tracebee.errors import DecodeError
 from tracebee.lang.script import Action, Attachment, MapInfo, Script, Target
 from tracebee.lang.types import Type
+from tracebee.source import Source, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
 
     from tracebee.obj.model import Object
 
-_VERSION = 1
+_VERSION = 2
 
 
 def to_object(script: Script) -> Object:
     """The script's object, carrying all of the script."""
     parts: dict[str, Any] = {
         "version": _VERSION,
-        "attachments": [[a.program, a.kind, [list(t) for t in a.targets]] for a in script.attachments],
+        "attachments": [
+            [a.program, a.kind, [list(t) for t in a.targets], list(a.span)] for a in script.attachments
+        ],
         "actions": [[a.kind, a.layout.to_json(), a.format, a.args, a.line, a.column] for a in script.actions],
         "maps": [
             [m.name, m.map, None if m.key is None else m.key.to_json(), m.value.to_json(), m.scalar_index]
@@ -55,8 +58,8 @@ def from_object(obj: Object) -> Script:
         return Script(
             _with_own_names(obj, set(parts["data_maps"])),
             tuple(
-                Attachment(program, kind, tuple(Target(*t) for t in targets))
-                for program, kind, targets in parts["attachments"]
+                Attachment(program, kind, tuple(Target(*t) for t in targets), Span(*span))
+                for program, kind, targets, span in parts["attachments"]
             ),
             tuple(
                 Action(kind, Type.from_json(layout), text, args, line, column)
@@ -72,6 +75,7 @@ def from_object(obj: Object) -> Script:
             tuple(parts["strings"]),
             parts["config"],
             tuple(parts["lost_causes"]),
+            Source(str(parts["config"].get("source", obj.name)), ""),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise DecodeError(f"{obj.name}: what it says of its script cannot be read") from error

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tracebee.lang.ast import AttachPoint
     from tracebee.lang.script import Target
     from tracebee.lang.types import Type
+    from tracebee.source import Span
 
 
 class ProbeGroup(Protocol):
@@ -35,6 +36,7 @@ class ProbeGroup(Protocol):
     sleepable: bool
     address_space: str  # where a plain pointer argument points: "kernel" or "user"
     targets: Sequence[Target]  # cookies are assigned by the compiler (see ProbeProvider.groups)
+    span: Span  # of the attach point: set by the compiler
 
     def args_type(self) -> Type | None:
         """The record type of ``args``, None where the kind has none."""

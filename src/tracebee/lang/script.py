@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tracebee.lang.types import Type
 from tracebee.obj.model import Object
+from tracebee.source import NO_SOURCE, NOWHERE, Source, Span
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -41,11 +42,14 @@ class Target(NamedTuple):
 
 
 class Attachment(NamedTuple):
-    """A program and everywhere it attaches. ``kind`` names the probe kind (``kprobe``, ``usdt``...)."""
+    """A program and everywhere it attaches. ``kind`` names the probe kind (``kprobe``, ``usdt``...), ``span``
+    is where the script says so.
+    """
 
     program: str
     kind: str
     targets: tuple[Target, ...]
+    span: Span = NOWHERE
 
 
 class Action(NamedTuple):
@@ -95,7 +99,7 @@ class MapInfo(NamedTuple):
 
 
 class Script(NamedTuple):
-    """A compiled script."""
+    """A compiled script; ``source`` is its text, for messages: empty when it was read from an object."""
 
     object: Object
     attachments: tuple[Attachment, ...]
@@ -105,6 +109,7 @@ class Script(NamedTuple):
     strings: tuple[str, ...]
     config: dict[str, Any]
     lost_causes: tuple[str, ...] = ()
+    source: Source = NO_SOURCE
 
 
 def stacks_name(frames: int) -> str:

@@ -39,6 +39,8 @@ def find_binaries(name: str, machine: Machine) -> list[str]:
             return [path]
         if root and os.path.isfile(name):
             return [name]
+        if os.path.isdir(path):
+            raise Diagnostic(f"'{name}' is a directory", hint="name a program or a library")
         raise Diagnostic(
             f"there is no file '{name}'" + (f" in the root of process {machine.pid}" if root else "")
         )

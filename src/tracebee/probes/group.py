@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tracebee.errors import Diagnostic
 from tracebee.lang.types import UINT64
+from tracebee.source import NOWHERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tracebee.lang.script import Target
     from tracebee.lang.types import Type
     from tracebee.probes.regs import Registers
+    from tracebee.source import Span
 
 # Which kinds have what: for the message when one that has not is asked.
 _WHO_HAS = {
@@ -37,6 +39,7 @@ class Group:
     expected_attach_type: int = 0
     sleepable: bool = False
     address_space: str = "kernel"
+    span: Span = NOWHERE  # of the attach point: the compiler sets it
 
     def __init__(self, kind: str, section: str, wanted: Sequence[tuple[str, dict[str, Any]]]) -> None:
         self.kind = kind

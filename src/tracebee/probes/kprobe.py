@@ -85,7 +85,8 @@ def _wild(module: str, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, {"function": name}
     if not count:
         raise MissingProbe(
-            f"no kernel function matches '{place}'" + (f" in module '{module}'" if module else "")
+            f"no kernel function matches '{place}'" + (f" in module '{module}'" if module else ""),
+            hint="tracebee -l 'kprobe:*' lists functions",
         )
 
 

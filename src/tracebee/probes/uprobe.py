@@ -62,7 +62,8 @@ def expand(point: AttachPoint, machine: Machine, uses: frozenset[str]) -> list[U
         binary = _with_functions(found, machine)
         wanted += _functions(binary, language, place, kind, machine, many=is_wild(path))
     if not wanted:
-        raise MissingProbe(f"no function matches '{point.text}'")
+        hint = f"tracebee -l '{kind}:{path}:*' lists its functions"
+        raise MissingProbe(f"no function matches '{point.text}'", hint=hint)
     multi = attach_type(kind, [spec for _, spec in wanted], machine)
     name = f"{kind}.multi" if multi else kind
     section = f"{name}/{wanted[0][1]['path']}:{place}" if len(wanted) == 1 else name
@@ -105,6 +106,9 @@ def _functions(
     binary: str, language: str, place: str, kind: str, machine: Machine, *, many: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     shown = binary.removeprefix(machine.root) if machine.root else binary
+    match = _PLACE.match(place)
+    if kind == "uretprobe" and match is not None and match["offset"]:
+        raise Diagnostic("uretprobe cannot have an offset: it fires when the function returns")
     with open_image(binary, shown) as image:
         if kind == "uretprobe" and image.is_go:
             raise Diagnostic(

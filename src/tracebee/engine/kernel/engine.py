@@ -6,11 +6,12 @@ from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.engine.kernel.maps import KernelMap
 from tracebee.engine.maps import StackMaps, lost_events
-from tracebee.errors import VerifierError
+from tracebee.errors import TracebeeError, VerifierError
 from tracebee.kernel.ringbuf import RingBuffer, default_size
 from tracebee.lang.script import EVENTS, LOST
 from tracebee.probes.kinds import module_of
 from tracebee.probes.session import Session, close_all, leave_all
+from tracebee.source import NO_SOURCE, NOWHERE
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tracebee.kernel.program import Program
     from tracebee.lang.script import Attachment, Script, Target
     from tracebee.obj.model import Object
+    from tracebee.source import Span
 
 _RUN_HERE = frozenset(("begin", "end"))
 
@@ -32,6 +34,7 @@ class _Unit(NamedTuple):
     kind: str
     attach_type: int
     targets: Sequence[Target]
+    span: Span
 
 
 class KernelEngine:
@@ -48,6 +51,7 @@ class KernelEngine:
         self._units: list[_Unit] = []
         self._links: list[Any] = []
         self._ring: RingBuffer | None = None
+        self._source = NO_SOURCE
         self.probes = 0
         self.maps: dict[str, KernelMap] = {}
         self.stacks = StackMaps({})
@@ -70,6 +74,7 @@ class KernelEngine:
     def load(self, script: Script) -> None:
         """Create the maps, load the programs."""
         self.probes = sum(len(a.targets) for a in script.attachments)
+        self._source = script.source
         script = one_program_per_target(script)
         obj = with_debug_info(sized(script.object), script.maps)
         try:
@@ -78,13 +83,18 @@ class KernelEngine:
             from tracebee.engine.kernel.refusal import explain_program  # only on the way to an error
 
             raise explain_program(error, obj) from error
+        except TracebeeError as error:
+            spans = {a.program: a.span for a in script.attachments}
+            error.place(script.source, spans.get(error.program, NOWHERE))
+            raise
         self.maps = {name: KernelMap(m) for name, m in loaded.maps.items()}
         self.stacks = StackMaps(loaded.maps)
         if EVENTS in loaded.maps:
             self._ring = RingBuffer(loaded.maps[EVENTS])
         types = {p.name: p.expected_attach_type for p in obj.programs}
         self._units = [
-            _Unit(loaded.programs[a.program], a.kind, types[a.program], a.targets) for a in script.attachments
+            _Unit(loaded.programs[a.program], a.kind, types[a.program], a.targets, a.span)
+            for a in script.attachments
         ]
 
     def begin(self) -> None:
@@ -108,9 +118,13 @@ class KernelEngine:
                 continue
             session.kind = unit.kind
             session.attach_type = unit.attach_type
-            # One by one, so that what was attached is known when something stops in between.
-            for link in module_of(unit.kind).attach(unit.program, unit.targets, session):
-                self._links.append(link)
+            try:
+                # One by one, so that what was attached is known when something stops in between.
+                for link in module_of(unit.kind).attach(unit.program, unit.targets, session):
+                    self._links.append(link)
+            except TracebeeError as error:
+                error.place(self._source, unit.span)
+                raise
 
     def fileno(self) -> int:
         """The ring buffer's descriptor."""
