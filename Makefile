@@ -12,7 +12,7 @@ help:
 	@echo "make test    run every test this machine can run, and the rest in a guest kernel"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   measure side by side with bpftrace"
-	@echo "make guest CMD='...'   run a command in the guest kernel"
+	@echo "make guest CMD='...'   run a command in the guest kernel; SERIES=6.1 takes an older one"
 
 venv: $(VENV)/.installed
 
@@ -44,7 +44,7 @@ bench: venv dependencies
 	$(BIN)/python bench/run.py
 
 guest: venv dependencies
-	$(BIN)/python tests/guest/boot.py -- sh -c '$(CMD)'
+	$(BIN)/python tests/guest/boot.py $(if $(SERIES),--series $(SERIES)) -- sh -c '$(CMD)'
 
 clean:
 	rm -rf $(VENV) .cache build dist
