@@ -7,12 +7,14 @@ import os
 from tracebee.engine.user.tracer import Site
 from tracebee.errors import UnsupportedError, UsageError
 from tracebee.obj.model import RelocKind
+from tracebee.source import Span
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.lang.script import Attachment, Script, Target
-    from tracebee.obj.model import Object, ProgramDef
+    from tracebee.obj.model import Function
+    from tracebee.source import Source
 
 _NANOSECOND = 1e-9
 # Probe kinds that only the kernel can serve, and what its engine needs.
@@ -64,14 +66,19 @@ class Plan(NamedTuple):
 def make_plan(script: Script) -> Plan:
     """Sort a script's attachments by what serves them.
 
-    :raises UnsupportedError: a probe, or something a program reads, is the kernel's alone.
+    :raises UnsupportedError: a probe, or something a program reads, is the kernel's alone; with its place.
     """
     plan = Plan([], [], {}, {}, {}, [])
     for attachment in script.attachments:
-        for target in attachment.targets:
-            _add(plan, attachment, target)
+        try:
+            for target in attachment.targets:
+                _add(plan, attachment, target)
+        except UnsupportedError as error:
+            error.place(script.source, attachment.span)
+            raise
     for program in script.object.programs:
-        _refuse_kernel_memory(program, script.object)
+        for function in (program.function, *script.object.functions):
+            _refuse_kernel_memory(function, script.source)
     return plan
 
 
@@ -121,15 +128,20 @@ def _add_tracepoint(plan: Plan, run: Run, system: str, event: str) -> None:
     (plan.enter if when == "enter" else plan.exit).setdefault(number, []).append(run)
 
 
-def _refuse_kernel_memory(program: ProgramDef, obj: Object) -> None:
-    functions = [program.function, *obj.functions]
-    for function in functions:
-        for reloc in function.relocs:
-            if reloc.kind == RelocKind.CORE and reloc.core is not None:
-                what = f"{reloc.core.type_name}.{reloc.core.access}".rstrip(".")
-                raise UnsupportedError(f"the script reads {what}, kernel memory, which {_KERNEL_ENGINE}")
-            if reloc.kind in (RelocKind.KFUNC, RelocKind.KSYM):
-                raise UnsupportedError(f"the script uses the kernel's {reloc.symbol}, which {_KERNEL_ENGINE}")
+def _refuse_kernel_memory(function: Function, source: Source) -> None:
+    for reloc in function.relocs:
+        if reloc.kind == RelocKind.CORE and reloc.core is not None:
+            what = f"{reloc.core.type_name}.{reloc.core.access}".rstrip(".")
+            error = UnsupportedError(f"the script reads {what}, kernel memory, which {_KERNEL_ENGINE}")
+        elif reloc.kind in (RelocKind.KFUNC, RelocKind.KSYM):
+            error = UnsupportedError(f"the script uses the kernel's {reloc.symbol}, which {_KERNEL_ENGINE}")
+        else:
+            continue
+        lines = [line for line in function.lines if line.at <= reloc.at]
+        if lines:
+            line, column = lines[-1].line, lines[-1].column
+            error.place(source, Span(line, column, line, column + 1))
+        raise error
 
 
 def check_target(pid: int | None, plan: Plan) -> None:
