@@ -403,6 +403,7 @@ def test_freeze(loaded: LoadedObject, ask: Ask, fail: Ask) -> None:
     ask("map", "freeze", "id", number)
     assert "frozen" in ask("map", "show", "id", number)
     assert "frozen or read-only" in fail("map", "update", number, "key", 1, 2, "value", 0, 0, 0, 0)
+    assert "the map is frozen already" in fail("map", "freeze", "id", number)
 
 
 def test_links(loaded: LoadedObject, ask: Ask, bpffs: str, fail: Ask) -> None:

@@ -177,7 +177,18 @@ def test_input_that_is_refused() -> None:
 def test_contexts_alone() -> None:
     text = "r0 = *(u64 *)(r1 +8)\nexit"
     ctx = struct.pack("=2Q", 1, 42)
-    assert agree("raw_tp", uapi.BPF_PROG_TYPE_RAW_TRACEPOINT, text, ctx=ctx) == (42, b"", b"")
+    kind = uapi.BPF_PROG_TYPE_RAW_TRACEPOINT
+    assert agree("raw_tp", kind, text, ctx=ctx) == (42, b"", b"")
+    assert agree("raw_tp", kind, text, ctx=ctx, data=bytes(64)) == EINVAL
+    assert agree("raw_tp", kind, text, ctx=ctx, ctx_out=16) == EINVAL
+
+
+def test_what_gets_no_packet() -> None:
+    with (
+        Vm(read_assembly(".program flow_dissector\nr0 = 0\nexit")) as vm,
+        pytest.raises(UnsupportedError, match="get no packet here"),
+    ):
+        vm.test_run(data=bytes(64))
 
 
 def test_what_takes_a_device() -> None:

@@ -48,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
 
     :raises TracebeeError: whatever went wrong, for ``entry`` to print.
     """
+    if list(argv) in (["help"], ["version"]):
+        argv = [f"--{argv[0]}"]
     first = next((at for at, word in enumerate(argv) if not _is_switch(word)), 0)
     if argv and argv[first] in COMMANDS:
         import importlib

@@ -185,7 +185,7 @@ def _create(words: Words) -> int:
             elif word in numbers:
                 numbers[word] = words.number(f"a number for {word}")
             else:
-                raise UsageError(f"'{word}' is not expected here", hint=words.hint)
+                raise words.unexpected(word)
         if kind not in uapi.MAP_TYPES:
             raise UsageError(f"there is no map type '{kind}'", hint="see 'tracebee feature'")
         definition = MapDef(

@@ -265,7 +265,7 @@ def _load_object(words: Words, *, everything: bool) -> int:
                 key = words.number("a map's number") if number else words.next("a map's name")
                 reuse[key] = choice.one_map(words)
             else:
-                raise UsageError(f"'{word}' is not expected here", hint=words.hint)
+                raise words.unexpected(word)
         options = LoadOptions(section, pin_maps, attach, words.debug, tuple(others))
         for name in filter(None, (place, pin_maps)):
             choice.mount_for(words, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from tracebee import uapi
-from tracebee.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def test_run(words: Words, run: Callable[..., TestRun], *, in_kernel: bool) -> i
         elif word == "live_frames" and in_kernel:
             live = True
         else:
-            raise UsageError(f"'{word}' is not expected here", hint=words.hint)
+            raise words.unexpected(word)
     data, ctx = _read(paths.get("data_in")), _read(paths.get("ctx_in"))
     more = {name: numbers[name] for name in _KERNEL_NUMBERS if name in numbers}
     flags = uapi.BPF_F_TEST_XDP_LIVE_FRAMES if live else 0

@@ -30,6 +30,10 @@ _SWITCHES = {
 _VALUES = ("-B", "--base-btf")
 
 
+# bpftool's words for network cards that run programs themselves.
+_DEVICES = frozenset(("dev", "offload_dev", "xdpmeta_dev"))
+
+
 class Words:
     """The words of a command line, taken one after the other; options may stand anywhere.
 
@@ -114,13 +118,19 @@ class Words:
         words, self._words = self._words, []
         return words
 
+    def unexpected(self, word: str) -> UsageError:
+        """The error for a word that has been taken, and is not one of those that can stand here."""
+        if word in _DEVICES:
+            return UsageError(f"'{word}': nothing is loaded into network cards here")
+        return UsageError(f"'{word}' is not expected here", hint=self.hint)
+
     def end(self) -> None:
         """Say that nothing more may come.
 
         :raises UsageError: something does.
         """
         if self._words:
-            raise UsageError(f"'{self._words[0]}' is not expected here", hint=self.hint)
+            raise self.unexpected(self._words[0])
 
     def choice(self, *kinds: str) -> tuple[str, str]:
         """Take an object's description: ``id N``, ``name X`` and so on; or just a number or a path.

@@ -55,7 +55,6 @@ _SOCKET_BUFFERS = frozenset(
 )
 # Those that see the link layer's header.
 _WITH_HEADER = frozenset((uapi.BPF_PROG_TYPE_SCHED_CLS, uapi.BPF_PROG_TYPE_SCHED_ACT))
-_WITHOUT_PACKET = frozenset((uapi.BPF_PROG_TYPE_RAW_TRACEPOINT, uapi.BPF_PROG_TYPE_SYSCALL))
 
 
 class Prepared(NamedTuple):
@@ -80,10 +79,14 @@ def prepare(memory: Memory, program_type: int, data: bytes, ctx: bytes, *, ctx_o
         return _prepare_xdp(memory, data, ctx, given=bool(ctx) or ctx_out)
     if program_type in _SOCKET_BUFFERS:
         return _prepare_buffer(memory, program_type, data, ctx, has_ctx=bool(ctx) or ctx_out)
-    if data and program_type in _WITHOUT_PACKET:
-        raise _refused(errno.EINVAL, "programs of this type have no packet")
+    if program_type == uapi.BPF_PROG_TYPE_RAW_TRACEPOINT and (data or ctx_out):
+        raise _refused(errno.EINVAL, "raw tracepoints have no packet, and give nothing back")
+    if data:
+        raise UnsupportedError(
+            "programs of this type get no packet here", hint="'tracebee prog run' asks the kernel"
+        )
     region = memory.add(Region("context", bytearray(ctx))) if ctx else None
-    return Prepared(Context(region), memoryview(data), lambda: (b"", bytes(region.view) if region else b""))
+    return Prepared(Context(region), memoryview(b""), lambda: (b"", bytes(region.view) if region else b""))
 
 
 def timed(run: Callable[[], int], prepared: Prepared, repeat: int, data_out: int, ctx_out: int) -> TestRun:
