@@ -168,6 +168,35 @@ def test_kernels_without_cookies_go_by_the_address(
         fixed.close()
 
 
+def test_kernels_without_links_to_many_places(
+    compiled: Callable[[str], str], sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tracebee.engine.kernel.sections.kernel_has", lambda feature: feature != "uprobe_multi"
+    )
+    with tracebee.Object(compiled("usdt")) as obj, open_detached("bpf") as root:
+        obj.load()
+        program = obj.programs["any"]
+        with program.attach(f"{sites.path}:bee:shapes", pid=sites.pid, cookie=5):
+            sites.fire("s")
+        assert obj.variables["seen"][:8] == SHAPES
+        assert obj.variables["cookie"] == 5
+        attachment = program.attach(f"{sites.path}:bee:pair")
+        assert len(attachment.links) == 3
+        bpffs = f"/proc/self/fd/{root.fd}"
+        attachment.pin(f"{bpffs}/pair")
+        attachment.close()
+        # Their descriptions are not given to others.
+        with program.attach(f"{sites.path}:bee:shapes"):
+            sites.fire("p")
+        assert obj.variables["hits"] == 4
+        assert [obj.variables["seen[0]"], obj.variables["seen[1]"]] == [7, 8]
+        names = sorted(pin.path.rpartition("/")[2] for pin in pins.walk(bpffs))
+        assert names == ["pair", "pair_1", "pair_2"]
+        for name in names:
+            pins.unpin(f"{bpffs}/{name}")
+
+
 def test_what_is_not_there(obj: tracebee.Object, sites: Sites) -> None:
     program = obj.programs["any"]
     with pytest.raises(SymbolError, match="no USDT probe 'bee:shape'") as caught:

@@ -70,6 +70,9 @@ class Attachment:
                     hint="Linux 6.10 links socket maps; SEC('.struct_ops.link') has a link",
                 )
             link.pin(f"{os.fspath(path)}_{number}" if number else os.fspath(path))
+        for whole in self._links:
+            if hasattr(whole, "stay"):
+                whole.stay()
 
     def close(self) -> None:
         """Detach; what is pinned stays attached."""

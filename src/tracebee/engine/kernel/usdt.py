@@ -89,6 +89,10 @@ class UsdtLink:
         self._table.free(self._numbers)
         self._links, self._numbers, self._addresses = [], [], []
 
+    def stay(self) -> None:
+        """Keep the argument descriptions when this is closed: its links are pinned and go on using them."""
+        self._numbers, self._addresses = [], []
+
     @property
     def parts(self) -> list[Any]:
         """The links it is made of: one, or one for each place on kernels before 6.6."""
