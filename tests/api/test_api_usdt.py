@@ -187,8 +187,9 @@ def test_kernels_without_links_to_many_places(
         attachment.pin(f"{bpffs}/pair")
         attachment.close()
         # Their descriptions are not given to others.
-        with program.attach(f"{sites.path}:bee:shapes"):
-            sites.fire("p")
+        others = [program.attach(f"{sites.path}:bee:shapes", cookie=number) for number in range(3)]
+        sites.fire("p")
+        assert len(others) == 3
         assert obj.variables["hits"] == 4
         assert [obj.variables["seen[0]"], obj.variables["seen[1]"]] == [7, 8]
         names = sorted(pin.path.rpartition("/")[2] for pin in pins.walk(bpffs))
