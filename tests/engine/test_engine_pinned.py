@@ -201,6 +201,19 @@ def test_names_that_bpffs_does_not_take(bpffs: str, run: Run, name: str) -> None
     assert list(pins.walk(bpffs)) == []
 
 
+def test_options_that_are_the_readers(bpffs: str, run: Run, tmp_path: Path) -> None:
+    for words in (("-f", "json"), ("-o", "x"), ("--dry-run",)):
+        code, _, err = run("--pin", "x", *words, "-e", "BEGIN { }")
+        assert (code, err.splitlines()[0]) == (1, f"ERROR: {words[0]} is of no use with --pin")
+    assert "there is no process 4194303" in run("--pin", "x", "-p", "4194303", "-e", "BEGIN { }")[2]
+    assert list(pins.walk(bpffs)) == []
+    header = tmp_path / "numbers.h"
+    header.write_text("#define ANSWER 42\n")
+    code, _, err = run("--pin", "x", "--include", str(header), "-e", 'BEGIN { printf("%d\\n", ANSWER); }')
+    assert (code, err) == (0, "")
+    assert run("detach", "x")[1].split() == ["42"]
+
+
 def test_failure_leaves_nothing(bpffs: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from tracebee.errors import Diagnostic
 
 
+# What is about output and when it ends: nobody is there to print.
+_OF_READERS = {"format": "-f", "output": "-o", "buffering": "-B", "dry_run": "--dry-run"}
+
+
 def leave(arguments: Arguments) -> int:
     """Compile, load, attach and pin the script that the arguments name; say how to get at it."""
     from tracebee.api.compiling import compile_text
-    from tracebee.cli.trace import built_script, read_source
+    from tracebee.cli.trace import built_script, process_id, read_source
     from tracebee.engine.kernel.pinned import LastingEngine
     from tracebee.engine.run import is_once
 
@@ -24,7 +28,12 @@ def leave(arguments: Arguments) -> int:
         raise UsageError(
             "a pinned script runs in the kernel, without a process", hint="leave -c or --engine out"
         )
-    pid = int(arguments.text("pid") or 0) or None
+    for key, option in _OF_READERS.items():
+        if key in arguments.values:
+            raise UsageError(
+                f"{option} is of no use with --pin", hint="'tracebee attach NAME' prints; -j as JSON"
+            )
+    pid = process_id(arguments.text("pid"))
     script = built_script(arguments.script)
     shown = arguments.script or "-e"
     if script is None:
@@ -41,6 +50,8 @@ def leave(arguments: Arguments) -> int:
             named=arguments.named,
             unsafe=arguments.flag("unsafe"),
             lasting=True,
+            headers=arguments.many("include"),
+            header_directories=arguments.many("include_dir"),
             warn=None if arguments.flag("no_warnings") else warn,
         )
     else:

@@ -56,10 +56,10 @@ class _Tracing:
         self.quiet = arguments.flag("quiet")
         self.built = built_script(arguments.script)
         if self.built is not None:
-            self.source = Source(str(self.built.config.get("source", arguments.script)), "")
+            self.source = self.built.source
         else:
-            self.source = _with_includes(read_source(arguments), arguments.many("include"))
-        self.pid = _pid(arguments.text("pid"))
+            self.source = read_source(arguments)
+        self.pid = process_id(arguments.text("pid"))
         from tracebee.engine.select import choose
 
         wanted = arguments.text("engine") or "auto"
@@ -136,6 +136,8 @@ class _Tracing:
             user=self.engine == "user",
             warn=None if self.arguments.flag("no_warnings") else self._warn,
             after_pass=after_pass,
+            headers=self.arguments.many("include"),
+            header_directories=self.arguments.many("include_dir"),
         )
 
     def _warn(self, finding: Diagnostic | str) -> None:
@@ -229,14 +231,11 @@ def built_script(path: str | None) -> Script | None:
     return from_object(read_object(path))
 
 
-def _with_includes(source: Source, headers: Sequence[str]) -> Source:
-    if not headers:
-        return source
-    lines = "".join(f'#include "{header}"\n' for header in headers)
-    return Source(source.name, lines + source.text)
+def process_id(text: str | None) -> int | None:
+    """The process of ``-p``.
 
-
-def _pid(text: str | None) -> int | None:
+    :raises UsageError: there is none such.
+    """
     if text is None:
         return None
     if not text.isdecimal() or not 0 < int(text) < 1 << 22:
