@@ -149,7 +149,9 @@ def test_a_usdt_probe_of_another_version_is_refused(workload: str, tmp_path: Pat
     subprocess.run(["gcc", "-O1", "-o", program, PROGRAMS / "workload.c"], check=True)
     status, _, errors = ran("run", str(target), "-c", f"{program} 5")
     assert status == 1
-    assert f"{program} is not the file that the script was built for" in errors
+    assert errors.startswith(
+        f"stdin:1:1: error: {program} is not the file that the script was built for\n    1 | "
+    )
     program.unlink()
     status, _, errors = ran("run", str(target))
     assert (status, f"cannot read {program}" in errors) == (1, True)

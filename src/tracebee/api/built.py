@@ -8,7 +8,7 @@ import os
 import time
 
 from tracebee.api import this_machine
-from tracebee.errors import SymbolError, UnsupportedError
+from tracebee.errors import SymbolError, TracebeeError, UnsupportedError
 from tracebee.lang.script import RODATA
 from tracebee.lang.types import NONE, Type, TypeField
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tracebee.lang.script import Attachment, Script
+    from tracebee.source import Source
 
 
 def for_this_machine(script: Script, *, command_pid: int | None = None) -> Script:
@@ -31,7 +32,7 @@ def for_this_machine(script: Script, *, command_pid: int | None = None) -> Scrip
         m._replace(contents=_constants(m.contents or b"", script, command_pid)) if m.name == RODATA else m
         for m in script.object.maps
     )
-    script = script._replace(attachments=tuple(_attachment(a) for a in script.attachments))
+    script = script._replace(attachments=tuple(_attachment(a, script.source) for a in script.attachments))
     bulk = _attach_types(script)
     programs = tuple(
         p._replace(expected_attach_type=bulk[p.name]) if bulk.get(p.name) else p
@@ -62,18 +63,22 @@ def _named(t: Type) -> Type:
     return t._replace(fields=tuple(f._replace(type=_named(f.type)) for f in t.fields), element=element)
 
 
-def _attachment(built: Attachment) -> Attachment:
+def _attachment(built: Attachment, source: Source) -> Attachment:
     """The attachment with its targets as they are here."""
     from tracebee.probes.built_places import found_here
 
-    if built.kind == "tracepoint":
-        from tracebee.probes.tracepoint import check_layout
+    try:
+        if built.kind == "tracepoint":
+            from tracebee.probes.tracepoint import check_layout
 
-        for target in built.targets:
-            check_layout(target.spec)
-    return built._replace(
-        targets=tuple(t._replace(spec=found_here(built.kind, t.spec)) for t in built.targets)
-    )
+            for target in built.targets:
+                check_layout(target.spec)
+        return built._replace(
+            targets=tuple(t._replace(spec=found_here(built.kind, t.spec)) for t in built.targets)
+        )
+    except TracebeeError as error:
+        error.place(source, built.span)
+        raise
 
 
 def _constants(contents: bytes, script: Script, command_pid: int | None) -> bytes:

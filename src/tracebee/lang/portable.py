@@ -36,6 +36,7 @@ def to_object(script: Script) -> Object:
         "strings": script.strings,
         "config": script.config,
         "lost_causes": script.lost_causes,
+        "text": script.source.text,
         "data_maps": [m.name for m in script.object.maps if m.contents is not None],
     }
     return script.object._replace(metadata=json.dumps(parts, separators=(",", ":")).encode())
@@ -75,7 +76,7 @@ def from_object(obj: Object) -> Script:
             tuple(parts["strings"]),
             parts["config"],
             tuple(parts["lost_causes"]),
-            Source(str(parts["config"].get("source", obj.name)), ""),
+            Source(str(parts["config"].get("source", obj.name)), parts["text"]),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise DecodeError(f"{obj.name}: what it says of its script cannot be read") from error

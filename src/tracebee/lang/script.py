@@ -99,7 +99,7 @@ class MapInfo(NamedTuple):
 
 
 class Script(NamedTuple):
-    """A compiled script; ``source`` is its text, for messages: empty when it was read from an object."""
+    """A compiled script; ``source`` is its text, for messages."""
 
     object: Object
     attachments: tuple[Attachment, ...]
