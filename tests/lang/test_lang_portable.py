@@ -177,6 +177,36 @@ def test_a_load_that_would_be_too_wide_is_not_made(tmp_path: Path) -> None:
     assert lines_of(TRACEBEE, "run", target, "-c", caller) == ["0", "1"]
 
 
+@pytest.mark.needs("bpf")
+@pytest.mark.parametrize("grown", [True, False])
+def test_numbers_of_another_width(tmp_path: Path, grown: bool) -> None:
+    """What stands behind a member that has shrunk is not read, and signs are kept."""
+
+    def types(*widths: str) -> bytes:
+        b = Builder("little")
+        rows = []
+        for number, width in enumerate(widths):
+            kind = b.integer(width, int(width[1:]) // 8, signed=width[0] == "s")
+            rows.append((f"m{number}", kind, 64 * number))
+        b.struct("numbers", 8 * len(rows), rows)
+        return b.to_bytes()
+
+    narrow, wide = types("u32", "s16", "u8"), types("u64", "s64", "u32")
+    script = """
+    tracepoint:syscalls:sys_enter_write /args.fd == 77/ {
+        $n = (struct numbers *)args.buf;
+        printf("%d %d %d\\n", $n->m0, $n->m1, $n->m2);
+    }"""
+    target = build(script, narrow if grown else wide, tmp_path)
+    here = tmp_path / "run.btf"
+    here.write_bytes(wide if grown else narrow)
+    memory = (
+        struct.pack("<QqI", 70, -5, 200) if grown else struct.pack("<I4sh6sB", 70, b"~~~~", -5, b"~" * 6, 200)
+    )
+    memory = memory.ljust(24, b"~")
+    assert lines_of(TRACEBEE, "run", "--btf", str(here), target, "-c", writer(memory)) == ["70 -5 200"]
+
+
 @pytest.mark.needs("btf")
 def test_a_record_of_too_many_members_is_refused(tmp_path: Path) -> None:
     command = [TRACEBEE, "build", "-e", "BEGIN { @x = 1; print(*curtask); }", "-o", str(tmp_path / "x.o")]

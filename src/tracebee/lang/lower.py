@@ -167,6 +167,12 @@ class Gen:
                 return b.load(place.ptr, 0, size, signed, reloc, type=as_type)
             member = b.binary("add", place.ptr, b.core(reloc))
             return b.load(member, place.offset, size, signed, type=as_type)
+        if self.analyser.options.portable and place.core is not None and t.kind in ("int", "enum", "bool"):
+            from tracebee.lang.lower_portable import number
+
+            found = number(self, place, t)
+            if found is not None:
+                return found
         slot = b.alloca(8)
         b.helper(f"probe_read_{place.space}", slot, size, self.address(place))
         return b.load(slot, 0, size, signed)

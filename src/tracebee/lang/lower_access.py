@@ -147,7 +147,7 @@ def _bit_field(g: Gen, place: Place, t: Type, first: int, width: int) -> Value:
 
 
 def kernel_bits(g: Gen, place: Place, t: Type) -> Value:
-    """A kernel record's bit-field: the loader says which word holds it, how wide that is, and where in it.
+    """A kernel record's bit-field or number: the loader says which word holds it, how wide, and where in it.
 
     The field's bits are shifted to the top of 64 and down again, which also drops whatever else was read.
     """

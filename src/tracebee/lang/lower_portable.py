@@ -69,6 +69,18 @@ def _enumerator(g: Gen, name: str) -> Value | None:
     return g.b.core(CoreReloc(BPF_CORE_ENUMVAL_VALUE, t.name, name))
 
 
+def number(g: Gen, place: Place, t: Type) -> Value | None:
+    """A member that is a number, which may have another width; None where that cannot be asked.
+
+    What the program loads itself, loaders adjust: this is for what a helper reads.
+    """
+    from tracebee.lang.lower_access import kernel_bits
+
+    if place.core is None or place.offset or place.core[1].endswith("]"):
+        return None
+    return kernel_bits(g, place, t)
+
+
 def copy_whole(g: Gen, place: Place, source: Type, ptr: Value, offset: int) -> None:
     """Copy a kernel record, or an array of them, to the program's memory.
 
