@@ -205,7 +205,10 @@ class CodeReader:
             return Reloc(index, RelocKind.FUNC, target.key)
         sections = self.layout.elf.sections
         where = sections[symbol.section].name if symbol.section < len(sections) else symbol.name
-        raise DecodeError(f"{place.key}: instruction {index} refers to '{symbol.name or where}' in {where}")
+        raise DecodeError(
+            f"{place.key}: instruction {index} refers to '{symbol.name or where}' in section '{where}'",
+            hint="variables live in .data, .bss, .rodata and sections named after them (.data.mine)",
+        )
 
     def _extern_value(self, place: Place, index: int, insn: Insn, symbol: Symbol) -> Reloc:
         extern = self.externs.get(symbol.name)

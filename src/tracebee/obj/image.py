@@ -81,7 +81,7 @@ def _reachable(obj: Object, entry: Function) -> list[Function]:
         for name in mentioned:
             if name not in names:
                 if name not in known:
-                    raise DecodeError(f"{caller.name} calls {name}, which the object does not have")
+                    raise _not_there(obj, caller, name)
                 names.add(name)
                 found.append(known[name])
                 entered.append((known[name], _mentioned(known[name])))
@@ -89,6 +89,16 @@ def _reachable(obj: Object, entry: Function) -> list[Function]:
         else:
             entered.pop()
     return found
+
+
+def _not_there(obj: Object, caller: Function, name: str) -> DecodeError:
+    for program in obj.programs:
+        if program.name == name:
+            return DecodeError(
+                f"{caller.name} calls {name}, which is a program (section '{program.section}')",
+                hint="programs cannot call each other: put what they share into a function without SEC()",
+            )
+    return DecodeError(f"{caller.name} calls {name}, which the object does not have")
 
 
 def _mentioned(function: Function) -> Iterator[str]:

@@ -17,6 +17,7 @@ from tracebee.btf.kinds import (
     BTF_KIND_PTR,
     BTF_VAR_GLOBAL_ALLOCATED,
     BTF_VAR_GLOBAL_EXTERN,
+    COMPOSITES,
 )
 from tracebee.errors import DecodeError
 from tracebee.obj.elf_layout import LEGACY_MAPS, MAPS
@@ -89,6 +90,10 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
 
     :raises DecodeError: it says something that no map can be.
     """
+    if btf.type(btf.resolve(type_id)).kind not in COMPOSITES:
+        raise DecodeError(
+            f"map {name} is no struct", hint="define it as struct { __uint(type, BPF_MAP_TYPE_...); ... }"
+        )
     layout = btf.struct(btf.resolve(type_id))
     numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
     numbers |= {"pinning": _LIBBPF_PIN_NONE, "numa_node": 0, "map_extra": 0}
@@ -98,16 +103,20 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
     values_at = -1
     for member in layout.members:
         if member.name in numbers:
-            numbers[member.name] = _number(btf, name, member.name, member.type_id)
+            number = _number(btf, name, member.name, member.type_id)
+            if member.name in ("key_size", "value_size"):
+                _same_size(name, member.name, numbers[member.name], number)
+            numbers[member.name] = number
             given.add(member.name)
         elif member.name in ("key", "value"):
             pointee = _pointee(btf, name, member.name, member.type_id)
             size = btf.size(pointee)
-            given_size = numbers[f"{member.name}_size"]
-            if given_size and given_size != size:
+            if not size and btf.type(btf.resolve(pointee)).kind not in COMPOSITES:
                 raise DecodeError(
-                    f"map {name}: {member.name}_size {given_size}, but its type has {size} bytes"
+                    f"map {name}: a {member.name} of type {btf.name_of(pointee)} has no size",
+                    hint=f"write __type({member.name}, TYPE) with another, or __uint({member.name}_size, N)",
                 )
+            _same_size(name, f"{member.name}_size", numbers[f"{member.name}_size"], size)
             numbers[f"{member.name}_size"] = size
             if member.name == "key":
                 key_type = pointee
@@ -121,6 +130,13 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
     kind = numbers["type"]
     if not kind:
         raise DecodeError(f"map {name} says no type", hint="give it __uint(type, BPF_MAP_TYPE_...)")
+    if inner and numbers["pinning"]:
+        raise DecodeError(f"map {name}: an inner map cannot be pinned by its name")
+    if values_at >= 0 and kind not in (uapi.BPF_MAP_TYPE_PROG_ARRAY, *_MAPS_OF_MAPS):
+        raise DecodeError(
+            f"map {name}: 'values' is for maps of maps and BPF_MAP_TYPE_PROG_ARRAY",
+            hint="other maps are filled after loading",
+        )
     if inner_map is not None or kind in (uapi.BPF_MAP_TYPE_PROG_ARRAY, *_MAPS_OF_MAPS):
         # Their values are file descriptors, whatever the types say.
         numbers["key_size"] = numbers["key_size"] or 4
@@ -142,6 +158,11 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
         extra=numbers["map_extra"],
     )
     return definition, values_at
+
+
+def _same_size(name: str, field: str, one: int, other: int) -> None:
+    if one and one != other:
+        raise DecodeError(f"map {name}: {field} is {one} in one place and {other} in another")
 
 
 _MAPS_OF_MAPS = (uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS, uapi.BPF_MAP_TYPE_HASH_OF_MAPS)
@@ -175,7 +196,10 @@ def _values(btf: Btf, name: str, type_id: int, *, inner: bool) -> MapDef | None:
     """The inner map's definition of a map of maps; None for an array of programs."""
     array = btf.type(btf.resolve(type_id))
     if inner or array.kind != BTF_KIND_ARRAY:
-        raise DecodeError(f"map {name}: 'values' is not written with __array, or inside an inner map")
+        raise DecodeError(
+            f"map {name}: 'values' is not written with __array, or inside an inner map",
+            hint="maps are nested once, as __array(values, struct { ... })",
+        )
     element = btf.type(btf.resolve(array.type_id))
     if element.kind != BTF_KIND_PTR:
         raise DecodeError(f"map {name}: 'values' has elements that are no pointers")

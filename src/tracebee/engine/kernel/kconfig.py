@@ -10,13 +10,15 @@ import os
 import struct
 
 from tracebee.btf import Btf
-from tracebee.btf.kinds import BTF_INT_BOOL, BTF_INT_CHAR, BTF_KIND_ARRAY, BTF_KIND_INT
+from tracebee.btf.kinds import BTF_INT_BOOL, BTF_INT_SIGNED, BTF_KIND_ARRAY, BTF_KIND_INT, ENUMS
 from tracebee.errors import DecodeError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tracebee.btf.types import Type
     from tracebee.obj.model import Extern, Object
 
+_VIRTUAL = ("LINUX_KERNEL_VERSION", "LINUX_HAS_BPF_COOKIE", "LINUX_HAS_SYSCALL_WRAPPER")
 _TRISTATE = {"n": 0, "y": 1, "m": 2}  # enum libbpf_tristate
 
 
@@ -36,12 +38,15 @@ def kconfig_values(obj: Object, size: int) -> bytes:
         )
     btf = Btf.from_bytes(obj.btf)
     for extern in settings:
-        text = (
-            _virtual(extern.name)
-            if not extern.name.startswith("CONFIG_")
-            else (config or {}).get(extern.name)
-        )
+        _check_type(btf, extern)
+        is_setting = extern.name.startswith("CONFIG_")
+        text = (config or {}).get(extern.name) if is_setting else _virtual(extern.name)
         if text is None:
+            if not is_setting and not (extern.weak and extern.name.startswith("LINUX_")):
+                raise UnsupportedError(
+                    f"{obj.name}: extern {extern.name} is no setting: none is called so",
+                    hint=f"__kconfig has CONFIG_ names, {', '.join(_VIRTUAL)}",
+                )
             if extern.weak:
                 continue
             raise UnsupportedError(
@@ -93,25 +98,53 @@ def has_cookie() -> bool:
     return True
 
 
+def _check_type(btf: Btf, extern: Extern) -> None:
+    """Refuse what no setting can be: libbpf takes integers, bool, char arrays and enum libbpf_tristate."""
+    record = btf.type(btf.resolve(extern.type_id))
+    element = btf.type(btf.resolve(record.type_id)) if record.kind == BTF_KIND_ARRAY else None
+    good = (
+        (record.kind == BTF_KIND_INT and record.size in (1, 2, 4, 8))
+        or (record.kind in ENUMS and record.name == "libbpf_tristate")
+        or (element is not None and element.kind == BTF_KIND_INT and element.size == 1 and record.nelems > 0)
+    )
+    if not good:
+        raise DecodeError(
+            f"no setting can be of the type that {extern.name} is declared with: {_name(btf, extern)}",
+            hint="declare it as an integer, bool, char array or enum libbpf_tristate",
+        )
+
+
 def _encode(btf: Btf, extern: Extern, text: str) -> bytes:
-    type_id = btf.resolve(extern.type_id)
-    record = btf.type(type_id)
+    record = btf.type(btf.resolve(extern.type_id))
     if text.startswith('"'):
-        element = btf.type(btf.resolve(record.type_id)) if record.kind == BTF_KIND_ARRAY else None
-        if element is None or element.size != 1:
-            raise DecodeError(
-                f"{extern.name} is the string {text}, but declared as {btf.name_of(extern.type_id)}"
-            )
+        if record.kind != BTF_KIND_ARRAY:
+            raise DecodeError(f"{extern.name} is the string {text}, but declared as {_name(btf, extern)}")
         return text[1:-1].encode()[: extern.size - 1].ljust(extern.size, b"\0")
+    is_bool = record.kind == BTF_KIND_INT and bool(record.encoding & BTF_INT_BOOL)
     if text in _TRISTATE:
-        if record.name == "libbpf_tristate":
+        if record.kind in ENUMS:
             return struct.pack("=I", _TRISTATE[text])[: extern.size]
-        if record.kind == BTF_KIND_INT and record.encoding & BTF_INT_BOOL and text != "m":
+        if is_bool and text != "m":
             return bytes([_TRISTATE[text]])
-        if record.kind == BTF_KIND_INT and (record.encoding & BTF_INT_CHAR or record.size == 1):
+        if record.kind == BTF_KIND_INT and record.size == 1 and not is_bool:
             return text.encode()
-        raise DecodeError(f"{extern.name} is '{text}', but declared as {btf.name_of(extern.type_id)}")
-    value = int(text, 0)
-    if record.kind != BTF_KIND_INT or not -(1 << extern.size * 8 - 1) <= value < 1 << extern.size * 8:
-        raise DecodeError(f"{extern.name} is {text}, which {btf.name_of(extern.type_id)} does not hold")
+        raise DecodeError(f"{extern.name} is '{text}', but declared as {_name(btf, extern)}")
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise DecodeError(f"{extern.name} is '{text}', which is no number") from None
+    if record.kind != BTF_KIND_INT or is_bool or not _fits(record, value):
+        raise DecodeError(f"{extern.name} is {text}, which {_name(btf, extern)} does not hold")
     return (value & (1 << extern.size * 8) - 1).to_bytes(extern.size, "little")
+
+
+def _fits(record: Type, value: int) -> bool:
+    if record.size == 8:
+        return True  # a long that was written in hexadecimal is the same bits
+    if record.encoding & BTF_INT_SIGNED:
+        return -1 << 8 * record.size - 1 <= value < 1 << 8 * record.size - 1
+    return 0 <= value < 1 << 8 * record.size
+
+
+def _name(btf: Btf, extern: Extern) -> str:
+    return btf.name_of(extern.type_id)

@@ -322,7 +322,16 @@ class _Loader:
             for index, name in definition.values:
                 if name in self.loaded.programs:
                     fd = self.loaded.programs[name].fd
-                    array.update(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+                    try:
+                        array.update(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+                    except KernelError as error:
+                        message = f"slot {index} of map '{definition.name}' takes no program '{name}'"
+                        raise KernelError(
+                            error.call,
+                            error.errno,
+                            f"{message}: {error.message}",
+                            hint="slots count to max_entries, and all programs of a map are of one type",
+                        ) from error
 
     def _find_map(self, name: str) -> Map:
         name = self.inside.get(name, name)
