@@ -34,7 +34,7 @@ def test_the_attach_point_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.needs("bpf")
-def test_of_a_built_script_only_the_place_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_built_script_has_its_text_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tracebee.probes.timer.attach", _refuse)
     built = from_object(to_object(compile_text(Source("x.bt", SCRIPT))))
     engine = KernelEngine()
@@ -44,7 +44,10 @@ def test_of_a_built_script_only_the_place_is_known(monkeypatch: pytest.MonkeyPat
             engine.attach(lambda _: None)
     finally:
         engine.close()
-    assert caught.value.message == "x.bt:2:1: error: perf_event_open failed: no"
+    place, line, caret = caught.value.message.splitlines()
+    assert place == "x.bt:2:1: error: perf_event_open failed: no"
+    assert line == f"    2 | {SCRIPT.splitlines()[1]}"
+    assert caret.startswith("      | ^~")
 
 
 @pytest.mark.needs("no_kprobe")
