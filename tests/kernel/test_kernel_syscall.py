@@ -100,7 +100,7 @@ def test_log_grows_until_it_fits() -> None:
     text = "0: R1=ctx()\n; return x\nR0 !read_ok\nprocessed 1 insns\n"
 
     def too_small(at: int) -> int:
-        write_memory(at + 140, struct.pack("=I", 5 << 20))  # log_true_size
+        write_memory(at + 140, struct.pack("=I", 100 << 20))  # log_true_size
         return -errno.ENOSPC
 
     def refuse(at: int) -> int:
@@ -114,7 +114,7 @@ def test_log_grows_until_it_fits() -> None:
     assert caught.value.errno == errno.EACCES
     assert caught.value.message == "the kernel's verifier refused program 'p': R0 !read_ok (EACCES)"
     sizes = [attr.PROG_LOAD.get(sent, "log_size") for _, sent in kernel.calls]
-    assert sizes == [0, 1 << 20, 5 << 20]
+    assert sizes == [0, 1 << 24, 100 << 20]
 
 
 def test_a_batch_falls_back_to_single_lookups() -> None:

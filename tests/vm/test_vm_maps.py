@@ -56,6 +56,15 @@ def outcome(call) -> object:
         return ("errno", error.errno)
 
 
+@pytest.mark.needs("bpf")
+@pytest.mark.parametrize(("asked", "given_"), [(64, 4096), (4096, 4096), (12288, 16384)])
+def test_ring_sizes_are_rounded_up_as_the_kernels(asked: int, given_: int) -> None:
+    definition = MapDef("ring", uapi.BPF_MAP_TYPE_RINGBUF, 0, 0, asked)
+    with Map.create(definition) as theirs:
+        assert theirs.info().max_entries == given_
+    assert user_map(definition).max_entries == given_
+
+
 CALLS = st.lists(
     st.tuples(
         st.sampled_from(["update", "noexist", "exist", "lookup", "delete", "take", "keys"]),
@@ -111,8 +120,7 @@ BAD = [
     MapDef("queue_key", uapi.BPF_MAP_TYPE_QUEUE, 4, 8, 4),
     MapDef("lpm_prealloc", uapi.BPF_MAP_TYPE_LPM_TRIE, 8, 4, 6),
     MapDef("lpm_short", uapi.BPF_MAP_TYPE_LPM_TRIE, 4, 4, 6, flags=uapi.BPF_F_NO_PREALLOC),
-    MapDef("ring_size", uapi.BPF_MAP_TYPE_RINGBUF, 0, 0, 12288),
-    MapDef("ring_small", uapi.BPF_MAP_TYPE_RINGBUF, 0, 0, 64),
+    MapDef("ring_key", uapi.BPF_MAP_TYPE_RINGBUF, 4, 0, 4096),
     MapDef("stack_value", uapi.BPF_MAP_TYPE_STACK_TRACE, 4, 12, 4),
     MapDef("bloom_key", uapi.BPF_MAP_TYPE_BLOOM_FILTER, 4, 4, 4),
 ]

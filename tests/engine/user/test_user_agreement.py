@@ -38,9 +38,11 @@ def place() -> Iterator[Path]:
 
 
 def interpreter() -> str:
-    """A Python that nobody may run."""
+    """A Python that the user nobody can run."""
     mine = os.path.realpath(sys.executable)
-    probe = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", mine, "-c", ""]
+    # setpriv still has its capabilities when it executes a program, so a shell asks for it.
+    ask = ["sh", "-c", 'exec "$0" -c ""', mine]
+    probe = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *ask]
     allowed = subprocess.run(probe, check=False, capture_output=True).returncode == 0
     return mine if allowed else "/usr/bin/python3"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tracebee import uapi
 from tracebee.errors import UnsupportedError
+from tracebee.kernel.map import entries_here
 from tracebee.obj.model import MapDef
 from tracebee.vm.maps import layout
 from tracebee.vm.maps.array import ArrayMap
@@ -49,7 +50,7 @@ class MapSpace:
         self._by_address: dict[int, UserMap] = {}
 
     def create(self, definition: MapDef) -> UserMap:
-        """Create a map, with its initial contents.
+        """Create a map, with its initial contents. ``max_entries`` is as ``kernel.map.entries_here`` has it.
 
         :raises KernelError: the definition is refused, with the kernel's error number.
         :raises UnsupportedError: the map type makes no sense in user space.
@@ -58,6 +59,7 @@ class MapSpace:
         map_: UserMap
         if kind == uapi.BPF_MAP_TYPE_RINGBUF and definition.max_entries == 0:
             definition = definition._replace(max_entries=_DEFAULT_RING)
+        definition = definition._replace(max_entries=entries_here(definition))
         if kind == uapi.BPF_MAP_TYPE_PROG_ARRAY:
             map_ = ProgArrayMap(definition, self.programs)
         elif kind == uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS:
