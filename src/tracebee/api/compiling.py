@@ -41,6 +41,8 @@ def compile_text(
     warn: Callable[[Diagnostic | str], None] | None = None,
     cpu_version: int | None = None,
     after_pass: Callable[[str, Function], None] | None = None,
+    headers: Sequence[str] = (),
+    header_directories: Sequence[str] = (),
 ) -> Script:
     """Compile a script for the running kernel.
 
@@ -54,12 +56,20 @@ def compile_text(
     :param warn: called with each warning: findings about a place of the script, or plain text.
     :param cpu_version: 3 for code that older kernels take too; default: what the running kernel has.
     :param after_pass: called after each pass over the IR, to dump or check it.
+    :param headers: C headers to read before it (``--include``), :param header_directories: where headers are
+        looked for (``-I``).
     :raises SourceError: the script is wrong, with every error found.
     """
     machine = Machine(
         pid if pid is not None else command_pid, command=command_path, user=user, portable=portable
     )
-    loaded = load(source, params=parameters, lookup=machine.records.named)
+    loaded = load(
+        source,
+        params=parameters,
+        lookup=machine.records.named,
+        headers=headers,
+        header_directories=header_directories,
+    )
     settings: dict[str, Any] = {n: s.default for n, s in SETTINGS.items() if s.default is not None}
     settings |= from_environment(os.environ if environment is None else environment)
     settings |= {**(config or {}), **loaded.settings}

@@ -47,6 +47,8 @@ def run(argv: Sequence[str]) -> int:
         warn=lambda finding: print(f"WARNING: {finding}", file=sys.stderr),
         cpu_version=3,
         portable=True,
+        headers=arguments.many("include"),
+        header_directories=arguments.many("include_dir"),
     )
     obj = to_object(script)
     functions = (*(p.function for p in obj.programs), *obj.functions)

@@ -2,7 +2,7 @@
 
 Every file is taken once, and what a script imports comes before it, so that cycles are harmless and
 ``begin`` probes run in the order of dependence. Spans of imported scripts continue the line numbers
-of those read before; ``CombinedSource`` takes them apart again.
+of those read before; ``combined.CombinedSource`` takes them apart again.
 """
 
 from __future__ import annotations
@@ -11,77 +11,47 @@ import os
 
 from tracebee.errors import Diagnostic
 from tracebee.lang import ast
+from tracebee.lang.combined import CombinedSource
 from tracebee.lang.parser import ScriptParser
-from tracebee.source import Source, Span
+from tracebee.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tracebee.lang.headers import Headers
+
 _MAX_FILES = 200
-
-
-class CombinedSource(Source):
-    """The main script and what it imported, as one: line numbers run on from file to file."""
-
-    parts: list[tuple[int, Source]]
-
-    @classmethod
-    def of(cls, main: Source) -> CombinedSource:
-        """Starts with the main script, whose spans keep their lines."""
-        made = cls(main.name, main.text)
-        made.parts = [(1, main)]
-        return made
-
-    def append(self, source: Source) -> int:
-        """Add a script; returns the number its first line gets."""
-        first, last = self.parts[-1]
-        line = first + last.text.count("\n") + 1
-        self.parts.append((line, source))
-        return line
-
-    def _local(self, span: Span) -> tuple[Source, Span]:
-        for first, source in reversed(self.parts):
-            if span.line >= first:
-                return source, span._replace(line=span.line - first + 1, end_line=span.end_line - first + 1)
-        return self.parts[0][1], span
-
-    def place(self, span: Span) -> str:
-        """``name:line:column`` in the script the span belongs to."""
-        source, local = self._local(span)
-        return Source.place(source, local)
-
-    def excerpt(self, span: Span) -> str:
-        """The span's line in the script it belongs to."""
-        source, local = self._local(span)
-        return Source.excerpt(source, local)
 
 
 class Importer:
     """Reads a script and everything it imports.
 
     :param params: positional parameters, :param defines: object macros, as ``parser.parse`` takes them.
+    :param source: the main script; collects the texts of what it imports.
+    :param headers: reads ``#include``d headers.
     """
 
-    def __init__(self, params: Sequence[str], defines: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        params: Sequence[str],
+        defines: Mapping[str, str],
+        source: CombinedSource,
+        headers: Headers,
+    ) -> None:
         self.params = params
         self.defines = defines
         self.diagnostics: list[Diagnostic] = []
         self.seen: set[str] = set()
-        self.source: Source = Source("", "")
+        self.source = source
+        self.headers = headers
 
-    def read(self, main: Source) -> ast.Program:
+    def resolve(self, program: ast.Program) -> ast.Program:
         """The main script with the items of all its imports before its own; no Import nodes remain.
 
         Errors are in ``diagnostics``, and ``source`` renders them.
         """
-        self.source = main
-        parser = ScriptParser(main, self.params, self.defines)
-        program = parser.parse_all()
-        self.diagnostics.extend(parser.diagnostics)
-        if "import" not in main.text or self.diagnostics:
-            return program
-        self.source = CombinedSource.of(main)
+        main = self.source
         directory = os.path.dirname(main.name) if os.path.exists(main.name) else ""
         if os.path.exists(main.name):
             self.seen.add(os.path.realpath(main.name))
@@ -135,8 +105,8 @@ class Importer:
             self._fail(node, f"cannot import '{path}': {error.strerror}", "paths are relative to the script")
             return []
         source = Source(path, text)
-        assert isinstance(self.source, CombinedSource)
         parser = ScriptParser(source, self.params, self.defines, self.source.append(source))
+        parser.headers = self.headers
         program = parser.parse_all()
         self.diagnostics.extend(parser.diagnostics)
         for config in program.of(ast.Config):

@@ -20,10 +20,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tracebee.lang.headers import Headers
     from tracebee.lang.preprocessor import Preprocessor
     from tracebee.source import Source
 
-_C_KINDS = ("struct", "union", "enum", "typedef")
+C_KINDS = ("struct", "union", "enum", "typedef")
 _WORD = re.compile(r"[^\s{,]+", re.ASCII)
 _NAMED_PROBE = re.compile(r"[A-Za-z_]\w*\s*=(?!=)", re.ASCII)
 # What bpftrace tells scripts about itself.
@@ -41,6 +42,8 @@ class ScriptParser(StatementParser):
         self.defines.update(_PREDEFINED)
         self.defines.update(defines)
         self.preprocessor: Preprocessor | None = None
+        self.headers: Headers | None = None  # reads included files; without it they are passed over
+        self.included: list[ast.Node] = []  # what the last #include brought
 
     def parse_all(self) -> ast.Program:
         """The script; never raises: every error is in ``diagnostics``, and then the tree is partial."""
@@ -70,6 +73,8 @@ class ScriptParser(StatementParser):
             try:
                 item = self._item(probes=probes)
                 probes = probes or isinstance(item, ast.Probe)
+                items += self.included
+                self.included = []
                 items.append(item)
             except Diagnostic as error:
                 self.report(error)
@@ -109,7 +114,7 @@ class ScriptParser(StatementParser):
         if text == "#":
             return self._directive()
         if self.kind == "identifier":
-            if text in _C_KINDS:
+            if text in C_KINDS:
                 return self._c_definition()
             if text == "config" and self.peek_text() == "=":
                 if probes:
@@ -141,6 +146,8 @@ class ScriptParser(StatementParser):
         kind = "inactive"
         try:
             kind = self.preprocessor.directive(text)
+            if kind == "include" and self.headers is not None:
+                self.included = self.headers.read(text, self)
         except Diagnostic as error:
             failure = error
         self.seek(end)

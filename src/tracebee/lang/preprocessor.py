@@ -1,6 +1,6 @@
 """Preprocessor lines of the preamble: object macros, and the conditions that switch lines on and off.
 
-``#include`` is kept and ignored: kernel types come from BTF. As in bpftrace, a ``#define`` acts on C
+``#include`` is for the parser (``headers``). As in bpftrace, a ``#define`` acts on C
 definitions and on the names in probes, and conditions act on C definitions and ``#define`` lines.
 """
 
