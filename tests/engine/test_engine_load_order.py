@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tracebee import uapi
+from tracebee.engine.kernel.kernel_symbols import KernelSymbols
 from tracebee.engine.kernel.loader import load_object
 from tracebee.errors import KernelError, SymbolError, UnsupportedError, VerifierError
+from tracebee.kernel import kallsyms
 from tracebee.obj.elf_reader import read_object
-from tracebee.obj.model import MapDef, Object
+from tracebee.obj.model import MapDef, Object, RelocKind
 
 pytestmark = [pytest.mark.needs("bpf", "clang")]
 IMPOSSIBLE = MapDef("impossible", uapi.BPF_MAP_TYPE_ARRAY, 8, 8, 1)
@@ -48,6 +51,31 @@ def test_configuration_comes_before_maps(compiled: Callable[[str], str]) -> None
     obj = all_strong(read_object(compiled("externs")))
     with pytest.raises(UnsupportedError, match="CONFIG_NO_SUCH_THING"):
         load_object(obj._replace(maps=(IMPOSSIBLE, *obj.maps)))
+
+
+def test_symbols_by_name(
+    compiled: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    obj = read_object(compiled("externs"))
+    (reloc,) = (r for r in obj.programs[0].function.relocs if r.kind == RelocKind.KSYM)
+    (insn,) = (i for n, i in enumerate(obj.programs[0].function.insns) if n == reloc.at)
+    table = tmp_path / "kallsyms"
+    monkeypatch.setattr(kallsyms, "PATH", str(table))
+
+    def address(line: str, *, weak: bool = False) -> int:
+        table.write_text(f"ffffffff81000000 T other\n{line}")
+        own = tuple(e._replace(weak=weak) for e in obj.externs if e.name == reloc.symbol)
+        symbols = KernelSymbols(obj._replace(externs=own))
+        symbols.check()
+        return symbols.variable(insn, reloc._replace(weak=weak)).imm
+
+    assert address(f"ffffffff81000100 d {reloc.symbol}\n") == 0xFFFFFFFF81000100
+    assert address(f"0000000000000000 D {reloc.symbol}\n") == 0  # where the variables of a CPU begin
+    assert address("", weak=True) == 0
+    with pytest.raises(UnsupportedError, match="this kernel has no symbol"):
+        address("")
+    with pytest.raises(UnsupportedError, match="this kernel has 2 symbols 'bpf_prog_active_no_such'"):
+        address(f"ffffffff81000100 d {reloc.symbol}\nffffffff81000200 d {reloc.symbol}\n", weak=True)
 
 
 def test_functions_of_another_type_are_not_taken(compiled: Callable[[str], str]) -> None:

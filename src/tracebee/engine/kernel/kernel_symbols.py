@@ -12,6 +12,7 @@ from tracebee.typed import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.kernel.btf import Btf as KernelBtf
+    from tracebee.kernel.kallsyms import Kallsyms
     from tracebee.obj.model import Extern, Object, ProgramDef, Reloc
 
 # A call no kernel has a helper for: the verifier refuses it only where it can be reached.
@@ -78,6 +79,7 @@ class KernelSymbols:
         self._places: dict[str, _Place | None] = {}
         self._btf: dict[int, KernelBtf] = {}
         self._own: Btf | None = None
+        self._kallsyms: Kallsyms | None = None
 
     def close(self) -> None:
         """Close the modules' BTF: what was loaded holds its own references."""
@@ -155,9 +157,7 @@ class KernelSymbols:
             elif extern is not None and extern.type_id:
                 type_id, object_id = find_in_kernel(name, BTF_KIND_VAR)
             else:
-                from tracebee.kernel.kallsyms import address_of
-
-                address = address_of(name)
+                address = self._address(name)
                 return None if address is None else _Place(address=address)
         except SymbolError:
             return None
@@ -170,6 +170,22 @@ class KernelSymbols:
             f"{self._object.name}: this kernel's {what} '{name}' is not of the type it is declared with",
             hint="declare it as the kernel does ('tracebee btf dump'), and define the structs it takes",
         )
+
+    def _address(self, name: str) -> int | None:
+        """From kallsyms: read once for what the object declares, where a name must mean one address."""
+        from tracebee.kernel import kallsyms
+
+        if name not in self._externs:
+            return kallsyms.address_of(name)
+        if self._kallsyms is None:
+            self._kallsyms = kallsyms.Kallsyms()
+        addresses = {symbol.address for symbol in self._kallsyms.find(name)}
+        if len(addresses) > 1:
+            raise UnsupportedError(
+                f"{self._object.name}: this kernel has {len(addresses)} symbols '{name}': which is meant?",
+                hint="use a symbol whose name is its own in /proc/kallsyms",
+            )
+        return addresses.pop() if addresses else None
 
     def _agrees(self, extern: Extern, type_id: int, object_id: int) -> bool:
         """Whether the kernel's function or variable can be taken for what the object declares."""
