@@ -69,11 +69,6 @@ class Builder:
         self.current = block
 
     @property
-    def terminated(self) -> bool:
-        """Whether the current block already ends in a branch, jump or return."""
-        return self.current.terminator is not None
-
-    @property
     def here(self) -> Span:
         """The source place of what is made now."""
         return self._span

@@ -98,7 +98,7 @@ HARDWARE_EVENTS = {
 
 PERF_SAMPLE_RAW = 1 << 10
 
-_IOC_ENABLE, _IOC_DISABLE, _IOC_REFRESH, _IOC_RESET = 0x2400, 0x2401, 0x2402, 0x2403
+_IOC_ENABLE, _IOC_RESET = 0x2400, 0x2403
 _IOC_SET_FILTER = 0x40082406
 _IOC_SET_BPF = 0x40042408
 _FLAG_FD_CLOEXEC = 8
@@ -242,10 +242,6 @@ class PerfEvent(Fd):
     def enable(self) -> None:
         """Start it."""
         self._ioctl("PERF_EVENT_IOC_ENABLE", _IOC_ENABLE, 0)
-
-    def disable(self) -> None:
-        """Stop it."""
-        self._ioctl("PERF_EVENT_IOC_DISABLE", _IOC_DISABLE, 0)
 
     def reset(self) -> None:
         """Set its count to 0."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INCLUDE = re.compile(r"#\s*include\s*([\"<])([^\">]*)[\">]")
-OWN = re.compile(r"^\s*#\s*include\s*\"", re.MULTILINE)
 # What BTF stands for, however it is included.
 _KERNEL = re.compile(r"(asm|asm-generic|bpf|generated|linux|net|trace|uapi)/|vmlinux\.h\Z")
 _ONCE = re.compile(r"^\s*#\s*pragma\s+once\b", re.MULTILINE)

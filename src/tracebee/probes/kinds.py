@@ -17,27 +17,26 @@ class Kind(NamedTuple):
     name: str
     aliases: tuple[str, ...]
     module: str
-    summary: str
 
 
 KINDS = (
-    Kind("begin", ("BEGIN",), "begin_end", "once, before the first probe is attached"),
-    Kind("end", ("END",), "begin_end", "once, after the last probe is detached"),
-    Kind("interval", ("i",), "timer", "every so often, on one CPU"),
-    Kind("profile", ("p",), "timer", "so many times a second, on all CPUs"),
-    Kind("software", ("s",), "perf_event", "the kernel's software events"),
-    Kind("hardware", ("h",), "perf_event", "the processor's counters"),
-    Kind("tracepoint", ("t",), "tracepoint", "static points in the kernel"),
-    Kind("rawtracepoint", ("rt",), "rawtracepoint", "static points in the kernel, unformatted arguments"),
-    Kind("kprobe", ("k",), "kprobe", "any kernel function, at its start or an offset"),
-    Kind("kretprobe", ("kr",), "kprobe", "the return of any kernel function"),
-    Kind("fentry", ("f", "kfunc"), "fentry", "the start of a kernel function, by BPF trampoline"),
-    Kind("fexit", ("fr", "kretfunc"), "fentry", "the return of a kernel function, by BPF trampoline"),
-    Kind("iter", ("it",), "iterator", "every kernel object of a kind, once"),
-    Kind("uprobe", ("u",), "uprobe", "any function of a program or library"),
-    Kind("uretprobe", ("ur",), "uprobe", "the return of a function of a program or library"),
-    Kind("usdt", ("U",), "usdt", "static points in a program or library"),
-    Kind("watchpoint", ("w",), "watchpoint", "a memory address read, written or executed"),
+    Kind("begin", ("BEGIN",), "begin_end"),  # once, before the first probe is attached
+    Kind("end", ("END",), "begin_end"),  # once, after the last probe is detached
+    Kind("interval", ("i",), "timer"),  # every so often, on one CPU
+    Kind("profile", ("p",), "timer"),  # so many times a second, on all CPUs
+    Kind("software", ("s",), "perf_event"),  # the kernel's software events
+    Kind("hardware", ("h",), "perf_event"),  # the processor's counters
+    Kind("tracepoint", ("t",), "tracepoint"),  # static points in the kernel
+    Kind("rawtracepoint", ("rt",), "rawtracepoint"),  # static points in the kernel, unformatted arguments
+    Kind("kprobe", ("k",), "kprobe"),  # any kernel function, at its start or an offset
+    Kind("kretprobe", ("kr",), "kprobe"),  # the return of any kernel function
+    Kind("fentry", ("f", "kfunc"), "fentry"),  # the start of a kernel function, by BPF trampoline
+    Kind("fexit", ("fr", "kretfunc"), "fentry"),  # the return of a kernel function, by BPF trampoline
+    Kind("iter", ("it",), "iterator"),  # every kernel object of a kind, once
+    Kind("uprobe", ("u",), "uprobe"),  # any function of a program or library
+    Kind("uretprobe", ("ur",), "uprobe"),  # the return of a function of a program or library
+    Kind("usdt", ("U",), "usdt"),  # static points in a program or library
+    Kind("watchpoint", ("w",), "watchpoint"),  # a memory address read, written or executed
 )
 
 _BY_NAME = {name: kind for kind in KINDS for name in (kind.name, *kind.aliases)}

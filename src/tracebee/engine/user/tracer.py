@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIGTRAP, SIGSTOP = 5, 19
+SIGTRAP = 5
 _STOP_SIGNALS = frozenset((19, 20, 21, 22))
 _SYSCALL_STOP = SIGTRAP | 0x80
 _MMAP, _PROT_EXEC, _PRCTL = 9, 4, 157

@@ -63,7 +63,7 @@ class Decoded(NamedTuple):
 
     :param opcode: one byte, or 0x0F00 | byte, 0x0F3800 | byte, 0x0F3A00 | byte.
     :param displacement_at: offset of a displacement relative to the next instruction, -1 without.
-    :param branch_at: offset of a branch's distance, -1 without; ``branch_size`` its bytes.
+    :param branch_at: offset of a branch's distance, -1 without.
     """
 
     length: int
@@ -71,7 +71,6 @@ class Decoded(NamedTuple):
     modrm: int
     displacement_at: int
     branch_at: int
-    branch_size: int
     prefixes: bytes
 
 
@@ -134,7 +133,7 @@ def _decode(code: bytes) -> Decoded:
     at += size
     if at > len(code):
         raise IndexError
-    return Decoded(at, opcode, modrm, displacement_at, branch_at, size if branch_at >= 0 else 0, prefixes)
+    return Decoded(at, opcode, modrm, displacement_at, branch_at, prefixes)
 
 
 def _decode_vector(code: bytes, at: int, prefixes: bytes) -> Decoded:
@@ -155,7 +154,7 @@ def _decode_vector(code: bytes, at: int, prefixes: bytes) -> Decoded:
         at += 1
     if at > len(code):
         raise IndexError
-    return Decoded(at, 0x0F00 | opcode, modrm, displacement_at, -1, 0, prefixes)
+    return Decoded(at, 0x0F00 | opcode, modrm, displacement_at, -1, prefixes)
 
 
 def _skip_modrm(code: bytes, at: int) -> tuple[int, int]:

@@ -80,7 +80,6 @@ class Call:
         self.size = 0  # of what it allocates
         self.limit = 0  # largest value of the last size argument
         self.function = -1
-        self.kernel_type = 0
 
     def check(self) -> None:
         """All arguments.
