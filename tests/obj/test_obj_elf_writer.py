@@ -17,6 +17,7 @@ from tracebee.api.compiling import compile_text
 from tracebee.btf import Btf
 from tracebee.btf.opening import use_kernel
 from tracebee.elf import ElfFile
+from tracebee.engine.kernel.core import Core
 from tracebee.errors import DecodeError, UnsupportedError
 from tracebee.lang.portable import from_object, to_object
 from tracebee.obj.elf_reader import read_object
@@ -154,6 +155,24 @@ def check_output(lines: list[str]) -> None:
     assert "@reset: 1" in lines
     assert "@reset_btf: 1" in lines
     assert any(line.startswith(f"@leader[{os.getpid()}, {comm}]: ") for line in lines)
+
+
+@pytest.mark.needs("bpf")
+def test_every_field_of_the_kernel_is_relocated() -> None:
+    obj = read_object("forks.bpf.o", build(FORK))
+    core = Core(obj, Btf.vmlinux())
+    relocated = {core.describe(r.core) for p in obj.programs for r in p.function.relocs if r.core}
+    fork, leave = (f"struct trace_event_raw_sched_process_{event}" for event in ("fork", "exit"))
+    assert relocated == {
+        f"{fork}.parent_pid",
+        f"{fork}.child_pid",
+        f"{leave}.comm",
+        f"{leave}.pid",
+        "struct syscall_trace_exit.ret",
+        "struct bpf_iter__task.task",
+        "struct task_struct.pid",
+        "struct task_struct.tgid",
+    }
 
 
 def check_forks(path: Path) -> None:

@@ -12,10 +12,12 @@ import errno
 import os
 
 from tracebee.btf import kinds as btf_kinds
+from tracebee.btf.core_kinds import BPF_CORE_FIELD_BYTE_OFFSET
 from tracebee.errors import Diagnostic, SymbolError
 from tracebee.ir.types import KERNEL
 from tracebee.kernel.link import Link
 from tracebee.lang.types import Type, TypeField
+from tracebee.obj.model import CoreReloc
 from tracebee.probes.group import Group
 from tracebee.probes.missing import missing
 from tracebee.uapi import BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from tracebee.btf.types import Field
     from tracebee.ir import Builder, Value
     from tracebee.lang.ast import AttachPoint
     from tracebee.lang.script import Target
@@ -49,6 +52,7 @@ class ObjectIterator(Group):
         self._fields = machine.btf.fields(machine.btf.find(f"struct {_CONTEXT}{target}"))
         self._records = machine.records
         self._name = target
+        self._portable = machine.portable
 
     def args_type(self) -> Type | None:
         """The context's members."""
@@ -64,8 +68,15 @@ class ObjectIterator(Group):
         found = next(f for f in self._fields if f.name == field)
         kind = self._records.from_btf(found.type_id)
         if kind.kind == "pointer":
-            return b.load(ctx, found.bit_offset // 8, 8, type=KERNEL)
-        return b.load(ctx, found.bit_offset // 8, kind.size, signed=kind.signed)
+            return self._load(b, ctx, found, 8, type=KERNEL)
+        return self._load(b, ctx, found, kind.size, signed=kind.signed)
+
+    def _load(self, b: Builder, ctx: Value, field: Field, size: int, **how: Any) -> Value:
+        """Read a member; a loader finds it on another kernel."""
+        if not self._portable:
+            return b.load(ctx, field.bit_offset // 8, size, **how)
+        core = CoreReloc(BPF_CORE_FIELD_BYTE_OFFSET, f"struct {_CONTEXT}{self._name}", field.name)
+        return b.load(ctx, 0, size, core=core, **how)
 
     def emit_args_pointer(self, b: Builder, ctx: Value) -> Value:
         """The context."""
@@ -76,7 +87,7 @@ class ObjectIterator(Group):
         condition: Value | None = None
         for field in self._fields:
             if field.name != "meta" and self._records.from_btf(field.type_id).kind == "pointer":
-                present = b.compare("ne", b.load(ctx, field.bit_offset // 8, 8, type=KERNEL), b.const(0))
+                present = b.compare("ne", self._load(b, ctx, field, 8, type=KERNEL), b.const(0))
                 condition = present if condition is None else b.binary("and", condition, present)
         return condition
 
