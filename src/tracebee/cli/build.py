@@ -29,6 +29,10 @@ def run(argv: Sequence[str]) -> int:
     if arguments.flag("help") or not argv:
         print(_USAGE)
         return 0 if argv else 1
+    if arguments.text("pid") is not None or arguments.text("command") is not None:
+        raise UsageError(
+            "an object is built for any process", hint="give -p and -c to tracebee run, which runs it"
+        )
     source = read_source(arguments)
     target = arguments.text("output")
     if target is None:
