@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tracebee.api.objects import Object
+from tracebee.btf import Btf
 from tracebee.engine.kernel.loader import load_object
 from tracebee.engine.kernel.object_files import load_and_pin
 from tracebee.errors import DecodeError, UnsupportedError
@@ -119,3 +120,18 @@ def test_objects_for_machines_of_the_other_byte_order(name: str, tmp_path: Path)
     subprocess.run(command, check=True)
     with pytest.raises(UnsupportedError, match=r"-endian, this machine is not\n  hint: compile it with"):
         load_object(read_object(str(target)))
+
+
+@pytest.mark.needs("bpftool")
+def test_ids_of_own_types_are_those_after_linking(compiled: Callable[[str], str], tmp_path: Path) -> None:
+    paths = [compiled("maps"), compiled("type_id")]
+    linked = tmp_path / "linked.o"
+    subprocess.run(["bpftool", "gen", "object", str(linked), *paths], check=True)
+    for whole in (
+        read_object(paths[1]),
+        read_object(str(linked)),
+        link_objects([read_object(path) for path in paths]),
+    ):
+        with load_object(whole, programs=lambda p: p.name == "id_of_wanted") as loaded:
+            found = loaded.programs["id_of_wanted"].test_run(data=PACKET).retval
+        assert found == Btf.from_bytes(whole.btf).find("struct wanted")

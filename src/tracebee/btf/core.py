@@ -127,7 +127,8 @@ class Resolver:
         if value is None:
             local, found = self._match(reloc)
             if reloc.kind == ck.BPF_CORE_TYPE_ID_LOCAL and local is not None:
-                value = CoreValue(local.root_id, local.root_id)
+                # Linkers give types new ids and leave the instruction as it is.
+                value = CoreValue(local.root_id, None)
             else:
                 value = self._decide(reloc, local, found)
             self._values[key] = value
