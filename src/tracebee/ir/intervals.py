@@ -189,7 +189,7 @@ def build(function: Function) -> Numbering:
     intervals = numbering.intervals
     for value, have in sorted(ranges.items(), key=lambda item: item[1][-1][0]):
         have.reverse()
-        uses[value].reverse()
+        uses[value].sort()  # from last to first so far, but for an instruction that reads it twice
         intervals[value] = Interval(value, have, uses[value])
     _add_hints(function, intervals)
     return numbering
