@@ -150,6 +150,15 @@ def test_translated_records(loaded: LoadedObject, ask: Ask) -> None:
     assert "       95 00 00 00 00 00 00 00" in ask(*words)
 
 
+def test_opcodes_are_bpftools(loaded: LoadedObject, ask: Ask) -> None:
+    number = loaded.programs["watch"].info().id
+    words = ("prog", "dump", "xlated", "id", number, "opcodes")
+    ours, theirs = json.loads(ask(*words, "-j")), bpftool_json(*words)
+    assert [row["opcodes"] for row in ours] == [row["opcodes"] for row in theirs]
+    assert any(len(row["opcodes"]["imm"]) > 4 for row in ours)  # a wide load
+    assert any(row["opcodes"]["code"].startswith("0x0") for row in ours)
+
+
 def test_control_flow(loaded: LoadedObject, ask: Ask) -> None:
     number = loaded.programs["watch"].info().id
     graph = ask("prog", "dump", "xlated", "id", number, "visual")

@@ -176,7 +176,7 @@ def machine_rows(function: MachineFunction) -> list[tuple[int, bytes, str]]:
     if MACHINE == "x86_64":
         machine.syntax = capstone.CS_OPT_SYNTAX_ATT
     return [
-        (insn.address - function.address, bytes(insn.bytes), f"{insn.mnemonic} {insn.op_str}".rstrip())
+        (insn.address - function.address, bytes(insn.bytes), f"{insn.mnemonic}\t{insn.op_str}".rstrip())
         for insn in machine.disasm(function.code, function.address)
     ]
 
@@ -196,8 +196,7 @@ def machine_text(functions: list[MachineFunction], *, opcodes: bool = False, lin
                 )
                 out.append(f"; {source.text.rstrip()}{tail}")
             hexadecimal = " ".join(f"{byte:02x}" for byte in code)
-            operation, _, operands = text.partition(" ")
-            out.append(f"{offset:4x}:\t" + (f"{operation}\t{operands}".rstrip() or hexadecimal))
+            out.append(f"{offset:4x}:\t{text or hexadecimal}")
             if opcodes and text:
                 out.append(f"\t{hexadecimal}")
         out.append("")
@@ -218,7 +217,7 @@ def machine_records(
                 row["src"] = source.text
                 if lines:
                     row.update(file=source.file, line_num=source.line, line_col=source.column)
-            operation, _, operands = text.partition(" ")
+            operation, _, operands = text.partition("\t")
             row["operation"] = operation
             row["operands"] = _COMMA.split(operands) if operands else [None]
             if opcodes or not text:
@@ -232,11 +231,11 @@ def machine_records(
 def _opcode_record(insn: Insn) -> dict[str, Any]:
     data = encode([insn])
     record: dict[str, Any] = {
-        "code": f"{insn.opcode:#x}",
+        "code": f"0x{insn.opcode:02x}",
         "src_reg": f"{insn.src:#x}",
         "dst_reg": f"{insn.dst:#x}",
         "off": [f"0x{byte:02x}" for byte in data[2:4]],
-        "imm": [f"0x{byte:02x}" for byte in data[4:8] + data[12:16]],
+        "imm": [f"0x{byte:02x}" for byte in data[4:]],
     }
     return record
 
