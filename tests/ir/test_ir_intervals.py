@@ -28,8 +28,8 @@ def places(function: Function, numbering: Numbering) -> list[Places]:
     return found
 
 
-def live_after(function: Function, blocks: list[Places]) -> dict[int, set[Value]]:
-    """The values that are read later, by the position of the instruction before: plain data flow."""
+def live_after(function: Function, numbering: Numbering, blocks: list[Places]) -> dict[int, set[Value]]:
+    """The values that are read later, by the position of the instruction or block head before."""
     number = {block: n for n, block in enumerate(function.blocks)}
     starts: list[set[Value]] = [set() for _ in blocks]
     after: dict[int, set[Value]] = {}
@@ -50,7 +50,7 @@ def live_after(function: Function, blocks: list[Places]) -> dict[int, set[Value]
                     after[position] = set(live)
                     changed = True
                 live = (live - {insn}) | {a for a in insn.args if needs_register(a)}
-            starts[n] = live | {phi for phi in block.phis() if phi in live}
+            starts[n] = after[numbering.block_start[block]] = live
     return after
 
 
@@ -63,7 +63,11 @@ def check_intervals(function: Function) -> int:
     numbering = build(function)
     intervals = numbering.intervals
     blocks = places(function, numbering)
-    after = live_after(function, blocks)
+    after = live_after(function, numbering, blocks)
+    for start in numbering.block_start.values():
+        for value in after[start]:
+            assert covers(intervals[value], start)
+            assert covers(intervals[value], start + 1)
     for block in blocks:
         for position, insn in block:
             live = after[position]
