@@ -109,7 +109,8 @@ def test_an_object_prints_what_its_script_prints(name: str, workload: str, tmp_p
 def test_the_user_engine_runs_objects_too(workload: str, tmp_path: Path) -> None:
     text, target = tmp_path / "script.bt", tmp_path / "script.bpf.o"
     text.write_text(
-        "tracepoint:sched:sched_process_exec { @own = args.pid == pid; }"
+        "tracepoint:sched:sched_process_exec { @own = args.pid == pid; @path = str(args.filename); }"
+        "tracepoint:sched:sched_process_exit { @name = args.comm; }"
         "tracepoint:raw_syscalls:sys_enter /args.id == 110/ { @raw = count(); }"
         "tracepoint:syscalls:sys_enter_getppid { @number[args.__syscall_nr] = count(); }"
         "tracepoint:syscalls:sys_exit_getppid { @ = sum(args.ret > 0); }"
@@ -119,7 +120,8 @@ def test_the_user_engine_runs_objects_too(workload: str, tmp_path: Path) -> None
     options = ("--engine", "user", "-c", f"{workload} 5")
     printed = ran("run", str(target), *options)
     assert printed == ran(str(text), *options)
-    for line in ("@: 5", "@number[110]: 5", "@own: true", "@raw: 5", "@sum: 10"):
+    own = ("@name: workload", "@own: true", f"@path: {workload}")
+    for line in ("@: 5", "@number[110]: 5", "@raw: 5", "@sum: 10", *own):
         assert line in printed[1].splitlines()
 
 

@@ -54,11 +54,3 @@
   r1 = CURRENT ll
   r0 = *(u64 *)(r1 +32)
   exit
-
-; Kernel memory is not to be had: zeros, and -EFAULT.
-.func probe_read_kernel
-  w3 = w2
-  r2 = 0
-  call kfunc memset
-  r0 = -14
-  exit

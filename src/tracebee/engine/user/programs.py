@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tracebee.vm.native.library import NativeFunctions, NativeHelpers
     from tracebee.vm.session import Vm
 
+_EFAULT = 14
 _EOPNOTSUPP = 95
 _U64 = ctypes.c_uint64
 _FUNCTION = ctypes.CFUNCTYPE(_U64, *[_U64] * 5)
@@ -36,6 +37,7 @@ class TracedHelpers(Helpers):
     """The VM's helpers, and those that ask about a probe."""
 
     environment: Current
+    record: Record
 
     def bpf_get_attach_cookie(self, *_: object) -> Outcome:
         """What the probe's name is found by."""
@@ -57,6 +59,41 @@ class TracedHelpers(Helpers):
         m.memory.write(to, who.to_bytes(8, "little")[: size & 0xFFFFFFFF])
         return 0
 
+    def bpf_probe_read_kernel(self, m: Machine, to: int, size: int, source: int, *_: int) -> Outcome:
+        """Bytes of the record; zeros for all other memory of the kernel, which is not to be had."""
+        data, result = self.record.read(source, size & 0xFFFFFFFF)
+        m.memory.write(to, data)
+        return result
+
+    def bpf_probe_read_kernel_str(self, m: Machine, to: int, size: int, source: int, *_: int) -> Outcome:
+        """A string in the record, with its NUL: the number of bytes."""
+        data, result = self.record.read_string(source, size & 0xFFFFFFFF)
+        m.memory.write(to, data)
+        return result
+
+
+class Record:
+    """The context that programs are given, and what they read of it through helpers."""
+
+    def __init__(self) -> None:
+        self.buffer = ctypes.create_string_buffer(CONTEXT_SIZE)
+        self.address = ctypes.addressof(self.buffer)
+
+    def read(self, source: int, size: int) -> tuple[bytes, int]:
+        """So many bytes at an address, and 0; zeros and -EFAULT where that is not in the record."""
+        start = source - self.address
+        if not 0 <= start <= CONTEXT_SIZE - size:
+            return bytes(size), -_EFAULT
+        return self.buffer.raw[start : start + size], 0
+
+    def read_string(self, source: int, size: int) -> tuple[bytes, int]:
+        """The string there, cut to a size that counts its NUL, and its length with that."""
+        start = source - self.address
+        if not 0 <= start < CONTEXT_SIZE or not size:
+            return bytes(size), -_EFAULT if size else 0
+        text = self.buffer.raw[start : start + size - 1].partition(b"\0")[0] + b"\0"
+        return text, len(text)
+
 
 class Programs:
     """Programs by name; ``run`` runs one on a context.
@@ -68,8 +105,8 @@ class Programs:
         self._programs, self._object = vm.programs, vm.obj
         self.space, self.current = vm.space, current
         self.helpers = TracedHelpers(self.space, current)
-        self.context = ctypes.create_string_buffer(CONTEXT_SIZE)
-        self.context_address = ctypes.addressof(self.context)
+        self._record = self.helpers.record = Record()
+        self.context, self.context_address = self._record.buffer, self._record.address
         self._native: dict[str, NativeProgram] = {}
         self._machines: dict[str, Machine] = {}
         self._owned: list[NativeHelpers | NativeFunctions | NativeProgram] = []
@@ -138,11 +175,15 @@ class Programs:
             "get_stack": self._stack,
             "jiffies64": lambda *_: self.current.clock(1) // 4_000_000,
             "get_numa_node_id": lambda *_: 0,
+            "probe_read_kernel": lambda to, size, source, *_: _put(to, self._record.read(source, size)),
+            "probe_read_kernel_str": lambda to, size, source, *_: _put(
+                to, self._record.read_string(source, size)
+            ),
         }
         # What only a kernel has: its task structure, its paths, changing a function's result.
         for name in ("get_current_task", "get_current_task_btf", "d_path", "override_return"):
             offered[name] = lambda *_: 0
-        for name in ("get_socket_cookie", "send_signal", "trace_printk", "probe_read_kernel_str"):
+        for name in ("get_socket_cookie", "send_signal", "trace_printk"):
             offered[name] = lambda *_: -_EOPNOTSUPP & (1 << 64) - 1
         self._callbacks = {name: _FUNCTION(_unsigned(function)) for name, function in offered.items()}
         return {
@@ -166,6 +207,12 @@ class Programs:
             owned.close()
         self._owned.clear()
         self._native.clear()
+
+
+def _put(to: int, read: tuple[bytes, int]) -> int:
+    data, result = read
+    ctypes.memmove(to, data, len(data))
+    return result
 
 
 def _unsigned(function: Callable[..., int]) -> Callable[..., int]:
