@@ -359,6 +359,7 @@ def test_patching() -> None:
     [
         (Insn(MOVE, imm=9), CoreValue(24, original=8), DecodeError),
         (Insn(LOAD, off=9), CoreValue(24, original=8), DecodeError),
+        (Insn(LOAD, off=40000 - (1 << 16)), CoreValue(24, original=40000), DecodeError),
         (Insn(0xBF), CoreValue(24), DecodeError),
         (Insn(0x95), CoreValue(24), DecodeError),
         (Insn(WIDE, src=1), CoreValue(24), DecodeError),

@@ -57,7 +57,7 @@ def patch(insn: Insn, value: CoreValue) -> tuple[Insn, ...]:
         low = value.value & 0xFFFFFFFF
         return (insn._replace(imm=low - (1 << 32) if low >> 31 else low),)
     if group in (BPF_LDX, BPF_ST, BPF_STX):
-        _check(insn.off, value, 16)
+        _check(insn.off, value, 64)  # an offset that did not fit in the compiler's 16 bits is another one
         offset = value.value + (insn.off if value.relative else 0)
         if not 0 <= offset <= _MAX_OFFSET:
             raise UnsupportedError(f"CO-RE offset {offset} does not fit a load or store: at most 32767")
