@@ -7,6 +7,8 @@ import errno
 import os
 import resource
 import struct
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -296,3 +298,17 @@ def test_without_privilege_the_limit_is_raised_as_far_as_it_goes(monkeypatch: py
     with stand_in(FakeKernel(-errno.EPERM, -errno.EPERM)):
         assert bpf.try_bpf(uapi.BPF_MAP_CREATE, bytearray(16)) == -errno.EPERM
     assert limits == [(1 << 16, 1 << 20), (1 << 20, 1 << 20)]
+
+
+OPEN_AT_THE_END = """
+import os
+from tracebee.kernel.fd import Fd
+class Knot: pass
+knot = Knot()
+knot.itself, knot.fd = knot, Fd(os.open("/dev/null", os.O_RDONLY))
+"""
+
+
+def test_the_end_of_a_process_is_silent() -> None:
+    done = subprocess.run([sys.executable, "-c", OPEN_AT_THE_END], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Fd:
 
     def __del__(self) -> None:
         fd: int = getattr(self, "_fd", -1)
-        if fd >= 0:
+        # At the end of the process, imports are over, and the kernel closes it.
+        if fd >= 0 and not sys.is_finalizing():
             import warnings  # only a defect leads here
 
             warnings.warn(
