@@ -10,7 +10,7 @@ import pytest
 from tracebee import uapi
 from tracebee.engine.kernel.kernel_symbols import KernelSymbols
 from tracebee.engine.kernel.loader import load_object
-from tracebee.errors import KernelError, SymbolError, UnsupportedError, VerifierError
+from tracebee.errors import DecodeError, KernelError, SymbolError, UnsupportedError, VerifierError
 from tracebee.kernel import kallsyms
 from tracebee.obj.elf_reader import read_object
 from tracebee.obj.model import MapDef, Object, RelocKind
@@ -76,6 +76,20 @@ def test_symbols_by_name(
         address("")
     with pytest.raises(UnsupportedError, match="this kernel has 2 symbols 'bpf_prog_active_no_such'"):
         address(f"ffffffff81000100 d {reloc.symbol}\nffffffff81000200 d {reloc.symbol}\n", weak=True)
+
+
+def test_relocations_that_do_not_fit_say_where(compiled: Callable[[str], str]) -> None:
+    obj = read_object(compiled("missing"))
+    (program,) = obj.programs
+    (reloc,) = (r for r in program.function.relocs if r.kind == RelocKind.CORE)
+    insns = list(program.function.insns)
+    insns[reloc.at] = insns[reloc.at]._replace(opcode=0x95)
+    wrong = program._replace(function=program.function._replace(insns=tuple(insns)))
+    known = reloc.core._replace(type_name="task_struct", access="pid", type_id=0) if reloc.core else None
+    relocs = tuple(r._replace(core=known) if r == reloc else r for r in wrong.function.relocs)
+    wrong = wrong._replace(function=wrong.function._replace(relocs=relocs))
+    with pytest.raises(DecodeError, match=f"program 'exec', instruction {reloc.at}: CO-RE relocation of an"):
+        load_object(obj._replace(programs=(wrong,)))
 
 
 def test_functions_of_another_type_are_not_taken(compiled: Callable[[str], str]) -> None:

@@ -11,7 +11,7 @@ import struct
 import sys
 
 from tracebee import uapi
-from tracebee.errors import KernelError, SymbolError, UnsupportedError, VerifierError
+from tracebee.errors import DecodeError, KernelError, SymbolError, UnsupportedError, VerifierError
 from tracebee.isa.codec import encode
 from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 from tracebee.kernel.map import Map, entries_here
@@ -352,8 +352,14 @@ class _Loader:
         for reloc in image.relocs:
             if reloc.kind in (RelocKind.MAP, RelocKind.DATA):
                 left.append(reloc)
-            else:
+                continue
+            try:
                 insns[reloc.at] = self._relocate(insns[reloc.at][0], reloc, kernel_fds)
+            except (DecodeError, UnsupportedError) as error:
+                if reloc.kind != RelocKind.CORE:
+                    raise
+                where = f"program '{program.name}', instruction {reloc.at}"
+                raise type(error)(f"{where}: {error.message}", hint=error.hint) from error
         return _Prepared(program, image, insns, left, kernel_fds)
 
     def _relocate(self, insn: Insn, reloc: Reloc, kernel_fds: list[int]) -> tuple[Insn, ...]:
