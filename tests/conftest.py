@@ -101,6 +101,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "strace": _tool("strace"),
     "ltrace": _tool("ltrace"),
     "tcpdump": _tool("tcpdump"),
+    "iproute2": _tool("ip", "tc"),
     "apt": _tool("apt-get", "dpkg-deb"),
     "sdt": lambda: any(
         os.path.exists(f"/usr/include/{d}sys/sdt.h") for d in ("", f"{os.uname().machine}-linux-gnu/")

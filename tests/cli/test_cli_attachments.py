@@ -155,6 +155,37 @@ def test_programs_in_the_way_of_packets(ask: Ask, fail: Ask) -> None:
         assert "ENOENT" in fail("net", "detach", "tcx_ingress", "dev", "lo")
 
 
+@pytest.mark.needs("iproute2")
+@pytest.mark.usefixtures("network")
+def test_both_ends_of_a_veth(ask: Ask, bpffs: str) -> None:
+    subprocess.run(["ip", "link", "add", "left", "type", "veth", "peer", "name", "right"], check=True)
+    place = bpffs.replace("self", str(os.getpid()))
+    with (
+        Program.load(PASS, uapi.BPF_PROG_TYPE_XDP, name="native") as native,
+        Program.load(
+            encode(assemble("r0 = 0\nexit")), uapi.BPF_PROG_TYPE_SCHED_CLS, name="classic"
+        ) as classic,
+    ):
+        classic.pin(f"{place}/classic")
+        subprocess.run(["tc", "qdisc", "add", "dev", "right", "clsact"], check=True)
+        command = ["tc", "filter", "add", "dev", "right", "egress", "bpf", "da", "object-pinned"]
+        subprocess.run([*command, f"{place}/classic"], check=True)
+        ask("net", "attach", "xdpdrv", "id", number(native), "dev", "left")
+        ours, theirs = json.loads(ask("net", "-j"))[0], bpftool("net")[0]
+        assert [(row["devname"], row["mode"], row["id"]) for row in ours["xdp"]] == [
+            ("left", "driver", number(native))
+        ]
+        assert [(row["devname"], row["kind"], row["id"]) for row in ours["tc"]] == [
+            ("right", "clsact/egress", number(classic))
+        ]
+        assert (ours["xdp"], ours["tc"]) == (theirs["xdp"], theirs["tc"])
+        right = socket.if_nametoindex("right")
+        assert f"\nright({right}) clsact/egress classic:[*fsobj] id {number(classic)}\n" in ask("net")
+        assert json.loads(ask("net", "show", "dev", "left", "-j"))[0]["tc"] == []
+        ask("net", "detach", "xdpdrv", "dev", "left")
+        assert json.loads(ask("net", "-j"))[0]["xdp"] == []
+
+
 @pytest.mark.usefixtures("network")
 def test_what_belongs_to_the_namespace(ask: Ask) -> None:
     with (
