@@ -24,11 +24,12 @@ class Attached(NamedTuple):
     link_flags: int
 
 
-def attached(target: int, attach_type: int, *, effective: bool = False) -> list[Attached]:
+def attached(target: int, attach_type: int, *, effective: bool = False, what: str = "") -> list[Attached]:
     """The programs attached to something by an attach type, in the order in which they run.
 
     :param target: a control group's or namespace's descriptor, or a network device's number.
     :param effective: of a control group: also what it has from those above it. Flags are 0 then.
+    :param what: the target, as an error should name it.
     :raises KernelError: the kernel does not have the attach type, or cannot be asked about it.
     """
     limit = _LIMIT
@@ -46,7 +47,7 @@ def attached(target: int, attach_type: int, *, effective: bool = False) -> list[
         if attach_type in _ON_DEVICES:
             QUERY.set(attr, link_ids=address(links), link_attach_flags=address(link_flags))
         try:
-            bpf(uapi.BPF_PROG_QUERY, attr)
+            bpf(uapi.BPF_PROG_QUERY, attr, what)
             break
         except KernelError as error:
             if error.errno != errno.ENOSPC:

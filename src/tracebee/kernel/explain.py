@@ -71,7 +71,7 @@ MEANINGS: dict[tuple[str, int], str] = {
     ("BPF_PROG_ATTACH", errno.EEXIST): "the program is attached there already",
     ("BPF_PROG_DETACH", errno.EINVAL): "the program is not attached there",
     ("BPF_PROG_DETACH", errno.ENOENT): "the program is not attached there",
-    ("BPF_PROG_QUERY", errno.EBADF): "it is no control group",
+    ("BPF_PROG_QUERY", errno.EBADF): "it is no control group of a cgroup2 file system",
     ("BPF_LINK_CREATE", errno.EINVAL): (
         "the program's type does not fit this attach point, or the kernel lacks this kind of link"
     ),

@@ -39,7 +39,7 @@ def cgroup_records(path: str, *, effective: bool = False) -> list[Record]:
     with open_group(path) as group:
         for name, number in CGROUP_TYPES.items():
             try:
-                found = attached(group.fd, number, effective=effective)
+                found = attached(group.fd, number, effective=effective, what=f"'{path}'")
             except KernelError as error:
                 if error.errno != _EINVAL:  # this kernel does not know the type, or cannot tell
                     raise

@@ -16,9 +16,12 @@ def json_text(value: Any, *, pretty: bool) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
+_HEX = [f"0x{byte:02x}" for byte in range(256)]
+
+
 def hex_bytes(data: bytes) -> list[str]:
     """Bytes as bpftool's JSON has them: ``["0x01", "0x00"]``."""
-    return [f"0x{byte:02x}" for byte in data]
+    return [_HEX[byte] for byte in data]
 
 
 def hex_text(data: bytes) -> str:
@@ -26,7 +29,7 @@ def hex_text(data: bytes) -> str:
     lines = []
     for at in range(0, len(data), 16):
         halves = (data[at : at + 8], data[at + 8 : at + 16])
-        lines.append("  ".join(" ".join(f"{byte:02x}" for byte in half) for half in halves if half))
+        lines.append("  ".join(half.hex(" ") for half in halves if half))
     return "\n".join(lines)
 
 
