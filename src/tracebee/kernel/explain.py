@@ -44,7 +44,6 @@ MEANINGS: dict[tuple[str, int], str] = {
     ("BPF_MAP_DELETE_ELEM", errno.EINVAL): "elements of this map type cannot be deleted",
     ("BPF_MAP_DELETE_ELEM", errno.EPERM): "the map is frozen or read-only",
     ("BPF_MAP_LOOKUP_ELEM", errno.EPERM): "the map is write-only",
-    ("BPF_MAP_FREEZE", errno.EBUSY): "the map is frozen already, or mapped writable",
     ("BPF_PROG_LOAD", errno.E2BIG): (
         "the program has too many instructions|the kernel allows 1,000,000, and 4,096 without CAP_BPF"
     ),
