@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from tracebee.engine.kernel.pinned import PinnedEngine, pinned_scripts
 from tracebee.errors import SymbolError, UsageError
 from tracebee.kernel import mounts, pins
 from tracebee.kernel.mounts import open_detached
+from tracebee.lang import portable
 
 pytestmark = pytest.mark.needs("bpf")
 
@@ -191,6 +193,20 @@ def test_an_interrupted_pinning_is_cleared_away(bpffs: str, run: Run) -> None:
     )
     assert run("detach", "half") == (0, "", "half was not pinned whole; what there was is removed\n")
     assert os.listdir(f"{bpffs}/tracebee") == []
+
+
+def test_scripts_of_other_versions(bpffs: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(run, "old")
+    monkeypatch.setattr(portable, "_VERSION", 99)
+    for command in ("attach", "detach"):
+        code, out, err = run(command, "old")
+        assert (code, out) == (1, "")
+        assert err == (
+            "ERROR: 'old' was left by another version of tracebee, which alone can read it\n"
+            f"  hint: rm -r {bpffs}/tracebee/old ends it, and prints nothing\n"
+        )
+    shutil.rmtree(f"{bpffs}/tracebee/old")
+    assert list(pins.walk(bpffs)) == []
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a.b", "/", "a" * 256])

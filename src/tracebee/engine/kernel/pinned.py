@@ -140,10 +140,15 @@ class PinnedEngine:
         self._told: Map | None = None
         self._lost = (0, 0)  # in all, and what earlier readers have told of
         parts = _read(self.place)
-        obj = Object(name, "GPL", (), (), metadata=parts["script"].encode())
-        self.script = from_object(obj)
-        self.probes: int = parts["probes"]
-        self.source: str = parts["source"]
+        try:
+            self.script = from_object(Object(name, "GPL", (), (), metadata=parts["script"].encode()))
+            self.probes: int = parts["probes"]
+            self.source: str = parts["source"]
+        except (DecodeError, KeyError) as error:
+            raise DecodeError(
+                f"'{name}' was left by another version of tracebee, which alone can read it",
+                hint=f"rm -r {self.place} ends it, and prints nothing",
+            ) from error
         self._lock = _lock(self.place, name)
         try:
             for map_name, file in parts["maps"].items():
