@@ -37,7 +37,7 @@ SCRIPTS = {
     "error code": 'BEGIN { assert(1 == 2, "not so"); }',
     "this machine": r'BEGIN { print((ncpus, has_cpid, cpid != 0, elapsed * 2 < nsecs)); printf("%s\n", ksym(kaddr("do_exit"))); print(kaddr("do_exit") == kaddr("do_exit")); @c = cgroup == cgroupid("/sys/fs/cgroup"); print(cgroup_path(cgroup)); } uprobe:%W:work /pid == cpid/ { @u = uaddr("total"); @n = count(); }',
     "numbers that vary": r"BEGIN { print((numaid >= 0, cpu < ncpus, rand >= 0, jiffies > 0, nsecs > 0, nsecs(monotonic) > 0, nsecs(tai) > 0, pid == tid, ppid > 0, ctx != 0)); print((probe, probetype)); print(pcomm == comm); }",
-    "tracepoint": r'tracepoint:syscalls:sys_enter_getppid /comm == "workload"/ { @nr[args.__syscall_nr] = count(); @p[probe] = count(); @k[kstack(2)] = count(); @raw = kstack(raw, 1); print(kstack(perf, 1)); }',
+    "tracepoint": r'tracepoint:syscalls:sys_enter_getppid /comm == "workload"/ { @nr[args.__syscall_nr] = count(); @p[probe] = count(); @k[kstack(1)] = count(); @raw = kstack(raw, 1); print(kstack(perf, 1)); }',
     "tracepoint's result": 'tracepoint:syscalls:sys_exit_getppid /comm == "workload"/ { @ = sum(args.ret > 0); }',
     "tracepoint's strings": r'tracepoint:sched:sched_process_exec /pid == cpid/ { printf("%s %d\n", str(args.filename), args.pid == pid); } tracepoint:sched:sched_process_exit /pid == cpid/ { @[args.comm, args.prio] = count(); }',
     "several tracepoints": 'tracepoint:syscalls:sys_*_getppid, tracepoint:sched:sched_process_* /comm == "workload"/ { @[probe] = count(); }',

@@ -216,6 +216,13 @@ def test_built_for_another_kernel_it_runs_on_this_one(tmp_path: Path, series: st
         use_kernel(None)
     check_output(run_object(target))
     check_forks(forks)
+    # What other loaders find by the kernel's types.
+    obj = read_object(str(forks), forks.read_bytes())
+    core = Core(obj, here)
+    function = next(p.function for p in obj.programs if p.section.endswith("sched_process_fork"))
+    (child,) = (r for r in function.relocs if r.core and core.describe(r.core) == f"{record}.child_pid")
+    (load,) = core.patch(function.insns[child.at], child)
+    assert load.off == places[0]
 
 
 @pytest.mark.needs("bpf", "no_kprobe")

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tracebee.lang.script import Attachment, Script
-    from tracebee.source import Source
 
 
-def for_this_machine(script: Script, *, command_pid: int | None = None) -> Script:
+def for_this_machine(script: Script, *, command_pid: int | None = None, user: bool = False) -> Script:
     """The script with this machine's numbers in its constants, attached in bulk where that can be.
 
     :param command_pid: the process of ``-c``.
+    :param user: for the user engine.
     :raises SymbolError: it names something that is not here.
     :raises UnsupportedError: it reads something that lies elsewhere here, and has not been told where.
     """
@@ -32,7 +32,8 @@ def for_this_machine(script: Script, *, command_pid: int | None = None) -> Scrip
         m._replace(contents=_constants(m.contents or b"", script, command_pid)) if m.name == RODATA else m
         for m in script.object.maps
     )
-    script = script._replace(attachments=tuple(_attachment(a, script.source) for a in script.attachments))
+    for attachment in script.attachments:
+        script = _attached_here(script, attachment, user=user)
     bulk = _attach_types(script)
     programs = tuple(
         p._replace(expected_attach_type=bulk[p.name]) if bulk.get(p.name) else p
@@ -63,22 +64,28 @@ def _named(t: Type) -> Type:
     return t._replace(fields=tuple(f._replace(type=_named(f.type)) for f in t.fields), element=element)
 
 
-def _attachment(built: Attachment, source: Source) -> Attachment:
-    """The attachment with its targets as they are here."""
+def _attached_here(script: Script, built: Attachment, *, user: bool) -> Script:
+    """The script with an attachment's targets as they are here, and its program reading what they have."""
+    from tracebee.engine.records import with_records
     from tracebee.probes.built_places import found_here
 
+    obj = script.object
     try:
         if built.kind == "tracepoint":
+            from tracebee.probes.machine import Machine
             from tracebee.probes.tracepoint import check_layout
 
+            events = Machine(user=user).events
             for target in built.targets:
-                check_layout(target.spec)
-        return built._replace(
-            targets=tuple(t._replace(spec=found_here(built.kind, t.spec)) for t in built.targets)
-        )
+                check_layout(target.spec, events)
+            obj = with_records(obj, built, events)
+        targets = tuple(t._replace(spec=found_here(built.kind, t.spec)) for t in built.targets)
     except TracebeeError as error:
-        error.place(source, built.span)
+        error.place(script.source, built.span)
         raise
+    here = built._replace(targets=targets)
+    attachments = tuple(here if a is built else a for a in script.attachments)
+    return script._replace(object=obj, attachments=attachments)
 
 
 def _constants(contents: bytes, script: Script, command_pid: int | None) -> bytes:

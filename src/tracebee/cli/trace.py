@@ -122,7 +122,11 @@ class _Tracing:
         if self.built is not None:
             from tracebee.api.built import for_this_machine
 
-            return for_this_machine(self.built, command_pid=None if command is None else command.pid)
+            return for_this_machine(
+                self.built,
+                command_pid=None if command is None else command.pid,
+                user=self.engine == "user",
+            )
         from tracebee.api.compiling import compile_text
 
         return compile_text(

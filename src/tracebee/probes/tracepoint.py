@@ -22,6 +22,7 @@ from tracebee.uapi import BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+    from types import ModuleType
     from typing import Any
 
     from tracebee.ir import Builder, Value
@@ -185,14 +186,15 @@ def _portable(system: str, event: str, machine: Machine) -> Tracepoint:
     return Tracepoint([_wanted(system, event)], found, f"_tracepoint_{system}_{event}", known)
 
 
-def check_layout(spec: dict[str, Any]) -> None:
+def check_layout(spec: dict[str, Any], events: ModuleType = tracefs) -> None:
     """That the fields a built program reads at fixed places lie there on this kernel, too.
 
+    :param events: where format files are.
     :raises UnsupportedError: one does not.
     """
     wanted = spec.get("layout", {})
     system, event = spec["system"], spec["event"]
-    found = parse_format(tracefs.event_format(system, event)) if wanted else Format(0, ())
+    found = parse_format(events.event_format(system, event)) if wanted else Format(0, ())
     here = {f.name: [f.offset, f.size] for f in found.fields}
     for name, place in wanted.items():
         if here.get(name) != place:

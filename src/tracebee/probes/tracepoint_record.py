@@ -33,7 +33,7 @@ def members(
     try:
         if system == "syscalls":
             return _of_system_call(event, fields, btf)
-        wanted = [_member(field) for field in fields]
+        wanted = [member_name(field) for field in fields]
         found = _record(event, wanted, events, btf)
     except UnsupportedError:  # no type information at all
         return {}
@@ -57,7 +57,7 @@ def _of_system_call(event: str, fields: Sequence[FormatField], btf: Btf) -> dict
     return found
 
 
-def _member(field: FormatField) -> str:
+def member_name(field: FormatField) -> str:
     """What the struct calls a field: data that lies elsewhere has its place in a member of another name."""
     return f"__{field.dynamic}_loc_{field.name}" if field.dynamic else field.name
 

@@ -66,10 +66,6 @@ class UserEngine:
 
     def load(self, script: Script) -> None:
         """Create the maps and compile the programs."""
-        if any(r.core for p in script.object.programs for r in p.function.relocs):
-            from tracebee.engine.user.records import with_records  # built scripts have these
-
-            script = script._replace(object=with_records(script.object))
         self._script = script
         self.probes = sum(len(a.targets) for a in script.attachments)
         self._plan = make_plan(script)
