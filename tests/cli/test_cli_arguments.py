@@ -80,6 +80,16 @@ def test_every_subcommand_has_a_module() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_subcommand_is_in_the_help_and_has_its_own(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subcommands = usage().partition("subcommands, each with --help:")[2]
+    assert re.search(rf"\b{name}\b", subcommands)
+    assert guarded([name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: tracebee")
+
+
 # Errors print one clear text on stderr, and the exit code is 1; {0} is a directory of the test's own.
 ERRORS = [
     (["--bad"], "ERROR: unknown option '--bad'\n  hint: tracebee --help lists the options\n"),

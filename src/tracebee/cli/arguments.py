@@ -55,6 +55,17 @@ OPTIONS = (
     Option(("-V", "--version"), "version", "", "print the version"),
     Option(("-h", "--help"), "help", "", "print this help"),
 )
+_SUBCOMMANDS = (
+    ("run, build, list", "scripts in object files: run, write; probes: list"),
+    ("attach, detach", "scripts that --pin has left in the kernel"),
+    ("prog, map, link, pin", "what is loaded, and what holds it"),
+    ("cgroup, net, perf", "what is attached to groups, devices, events"),
+    ("struct_ops, iter", "kernel structs made of programs; iterators"),
+    ("btf, gen", "type information, object files"),
+    ("feature", "what this kernel can do"),
+    ("batch", "many of these in one file"),
+    ("vm", "programs in user space: run, test, verify"),
+)
 _BY_NAME = {name: option for option in OPTIONS for name in option.names}
 
 
@@ -170,4 +181,6 @@ def usage() -> str:
     for option in OPTIONS:
         left = ", ".join(option.names) + (f" {option.takes}" if option.takes else "")
         lines.append(f"  {left:<28}{option.help}")
+    lines += ["", "subcommands, each with --help:"]
+    lines += [f"  {names:<28}{about}" for names, about in _SUBCOMMANDS]
     return "\n".join(lines)

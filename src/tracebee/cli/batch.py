@@ -24,7 +24,7 @@ def run(argv: list[str]) -> int:
     words = Words(argv, USAGE)
     if words.help or not words or words.peek() == "help":
         print(USAGE)
-        return 0 if words else 1
+        return 0 if words.help or words else 1
     words.expect("file")
     path = words.next("a file")
     words.end()
