@@ -100,8 +100,13 @@ class KernelSymbols:
     def attach_target(self, program: ProgramDef) -> tuple[int, int]:
         """(BTF id, descriptor of the module's BTF or 0) of what a tracing or LSM program attaches to.
 
-        :raises SymbolError: the kernel has nothing of that name.
+        :raises UnsupportedError: it does not say what. SymbolError: the kernel has nothing of that name.
         """
+        if not program.attach_target:
+            raise UnsupportedError(
+                f"section '{program.section}' does not say what '{program.name}' is for",
+                hint=f'write SEC("{program.section}/NAME"), or set its attach_target before loading',
+            )
         prefix, kind = _PREFIXES.get(program.expected_attach_type, ("", BTF_KIND_FUNC))
         module, _, name = program.attach_target.rpartition(":")
         try:
@@ -210,25 +215,33 @@ class KernelSymbols:
         return self._btf[object_id].fd
 
 
-def function_of_program(program_fd: int, name: str = "") -> int:
-    """BTF id of a function in a loaded program's own BTF.
+def function_of_program(program: ProgramDef, other_fd: int) -> int:
+    """BTF id, in another loaded program's BTF, of the function that a program traces or replaces.
 
-    :param name: by default its main function.
-    :raises UnsupportedError: it was loaded without BTF. SymbolError: it has no such function.
+    Its ``attach_target`` names it; by default it is the other program's main function.
+
+    :param other_fd: the other program's descriptor; 0 for none.
+    :raises UnsupportedError: there is no other program, or it was loaded without BTF.
+    :raises SymbolError: it has no such function.
     """
     import os
 
     from tracebee.kernel.btf import Btf as KernelBtf
     from tracebee.kernel.program import Program
 
-    with Program.from_fd(os.dup(program_fd)) as program:
-        object_id = program.info().btf_id
-        functions = program.details().func_info
-        what = program.what
+    if not other_fd:
+        raise UnsupportedError(
+            f"freplace program {program.name} needs the program it replaces a function of",
+            hint="load it with the target program's descriptor",
+        )
+    with Program.from_fd(os.dup(other_fd)) as other:
+        object_id = other.info().btf_id
+        functions = other.details().func_info
+        what = other.what
     if not object_id or not functions:
         raise UnsupportedError(f"{what} was loaded without BTF", hint="compile it with -g")
-    if not name:
+    if not program.attach_target:
         return functions[0][1]
     with KernelBtf.by_id(object_id) as loaded:
         types = Btf.from_bytes(loaded.data())
-    return types.find(name, BTF_KIND_FUNC)
+    return types.find(program.attach_target, BTF_KIND_FUNC)

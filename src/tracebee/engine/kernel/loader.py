@@ -7,10 +7,10 @@ instructions here, from the object's symbolic relocations.
 from __future__ import annotations
 
 import os
-import struct
 import sys
 
 from tracebee import uapi
+from tracebee.engine.kernel.debug_info import function_rows, line_rows
 from tracebee.errors import DecodeError, KernelError, SymbolError, UnsupportedError, VerifierError
 from tracebee.isa.codec import encode
 from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
@@ -42,21 +42,12 @@ _UNTYPED = frozenset(
     uapi.MAP_TYPES[name]
     for name in (
         *("perf_event_array", "cgroup_array", "stack_trace", "array_of_maps", "hash_of_maps", "devmap"),
-        *(
-            "devmap_hash",
-            "cpumap",
-            "xskmap",
-            "sockmap",
-            "sockhash",
-            "queue",
-            "stack",
-            "arena",
-        ),
+        *("devmap_hash", "cpumap", "xskmap", "sockmap", "sockhash", "queue", "stack", "arena"),
     )
 )
 
-# Program types that are loaded for a kernel type or function.
-_WITH_TARGET = frozenset((uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_PROG_TYPE_LSM))
+# Program types that are loaded for a kernel type or function, or another program's function.
+_WITH_TARGET = frozenset((uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_PROG_TYPE_LSM, uapi.BPF_PROG_TYPE_EXT))
 
 _ENOTSUPP = 524  # the kernel's own number
 
@@ -210,41 +201,23 @@ class _Loader:
             self._places = program_places(obj)
         prepared = [self._prepare(program) for program in chosen]
         if obj.btf:
-            from tracebee.kernel.btf import Btf
+            self._load_types()
+        self._create_maps()
+        with_values = [m for m in obj.maps if m.values]
+        if with_values:
+            from tracebee.engine.kernel.map_values import put_maps
 
-            data = _types(obj)
-            try:
-                loaded.btf = Btf.load(data)
-            except KernelError as refusal:
-                from tracebee.engine.kernel.object_types import load_reduced
-
-                # It can do without types, as libbpf has it; not for structs that it makes of its own.
-                loaded.btf, self._lacking = load_reduced(data, refusal, needed=bool(obj.struct_ops))
-                if loaded.btf is None:
-                    loaded.warnings.append(f"{obj.name} is loaded without its types: {refusal.message}")
-        struct_ops = {s.map: s for s in obj.struct_ops}
-        in_arena = [m for m in obj.maps if m.name == ARENA_DATA]
-        for section in in_arena:
-            from tracebee.engine.kernel.arena import arena_of
-
-            self.inside[section.name] = arena_of(obj, section).name
-        for definition in obj.maps:
-            if definition.name not in self.reuse | struct_ops.keys() | self.inside.keys():
-                loaded.maps[definition.name] = self._map(definition)
-        for section in in_arena:
-            from tracebee.engine.kernel.arena import place_variables
-
-            place_variables(loaded, section)
-        for definition in obj.maps:
-            self._inner_values(definition)
-        if struct_ops:
+            put_maps(with_values, self._find_map)
+        if obj.struct_ops:
             from tracebee.engine.kernel.struct_ops import create_maps
 
             create_maps(loaded)
         for part in prepared:
             loaded.programs[part.program.name] = self._load(part)
-        for definition in obj.maps:
-            self._program_values(definition)
+        if with_values:
+            from tracebee.engine.kernel.map_values import put_programs
+
+            put_programs(with_values, self._find_map, loaded.programs)
 
     def _resolve_externs(self) -> None:
         from tracebee.obj.externs import check_linked
@@ -257,7 +230,39 @@ class _Loader:
             self._kconfig = kconfig_values(self.obj, settings.value_size)
         self.symbols.check()
 
+    def _load_types(self) -> None:
+        from tracebee.kernel.btf import Btf
+
+        obj, loaded = self.obj, self.loaded
+        data = _types(obj)
+        try:
+            loaded.btf = Btf.load(data)
+        except KernelError as refusal:
+            from tracebee.engine.kernel.object_types import load_reduced
+
+            # It can do without types, as libbpf has it; not for structs that it makes of its own.
+            loaded.btf, self._lacking = load_reduced(data, refusal, needed=bool(obj.struct_ops))
+            if loaded.btf is None:
+                loaded.warnings.append(f"{obj.name} is loaded without its types: {refusal.message}")
+
     # Maps.
+
+    def _create_maps(self) -> None:
+        """All but those of struct_ops variables, which are of the kernel's types."""
+        obj, loaded = self.obj, self.loaded
+        in_arena = [m for m in obj.maps if m.name == ARENA_DATA]
+        for section in in_arena:
+            from tracebee.engine.kernel.arena import arena_of
+
+            self.inside[section.name] = arena_of(obj, section).name
+        others = self.reuse.keys() | {ops.map for ops in obj.struct_ops} | self.inside.keys()
+        for definition in obj.maps:
+            if definition.name not in others:
+                loaded.maps[definition.name] = self._map(definition)
+        for section in in_arena:
+            from tracebee.engine.kernel.arena import place_variables
+
+            place_variables(loaded, section)
 
     def _map(self, definition: MapDef) -> Map:
         definition = definition._replace(max_entries=entries_here(definition))
@@ -309,29 +314,6 @@ class _Loader:
                     raise
             else:
                 self.loaded.memory[definition.name] = memory
-
-    def _inner_values(self, definition: MapDef) -> None:
-        if definition.type in (uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS, uapi.BPF_MAP_TYPE_HASH_OF_MAPS):
-            outer = self._find_map(definition.name)
-            for index, name in definition.values:
-                outer.update(index.to_bytes(4, "little"), self._find_map(name).fd.to_bytes(4, "little"))
-
-    def _program_values(self, definition: MapDef) -> None:
-        if definition.type == uapi.BPF_MAP_TYPE_PROG_ARRAY:
-            array = self._find_map(definition.name)
-            for index, name in definition.values:
-                if name in self.loaded.programs:
-                    fd = self.loaded.programs[name].fd
-                    try:
-                        array.update(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
-                    except KernelError as error:
-                        message = f"slot {index} of map '{definition.name}' takes no program '{name}'"
-                        raise KernelError(
-                            error.call,
-                            error.errno,
-                            f"{message}: {error.message}",
-                            hint="slots count to max_entries, and all programs of a map are of one type",
-                        ) from error
 
     def _find_map(self, name: str) -> Map:
         name = self.inside.get(name, name)
@@ -394,8 +376,8 @@ class _Loader:
                 expected_attach_type=attach_type,
                 flags=program.flags,
                 btf=types,
-                func_info=_func_info(image) if types else (),
-                line_info=self._line_info(image) if types else (),
+                func_info=function_rows(image) if types else (),
+                line_info=line_rows(image, self.obj.btf) if types else (),
                 attach_btf_id=btf_id,
                 attach_fd=btf_fd,
                 fd_array=prepared.kernel_fds,
@@ -417,47 +399,16 @@ class _Loader:
         return self._places[program.name]
 
     def _attach_target(self, program: ProgramDef) -> tuple[int, int]:
-        """(BTF id, descriptor of its module's BTF or of the program to replace)."""
-        if program.type == uapi.BPF_PROG_TYPE_EXT or program.name in self.targets:
-            return self._function_of_program(program)
-        if program.type not in _WITH_TARGET:
+        """(BTF id, descriptor of its module's BTF or of the other program) of what it is loaded for."""
+        traced = self.targets.get(program.name)
+        if traced is None and program.type not in _WITH_TARGET:
             return 0, 0
-        if not program.attach_target:
-            raise UnsupportedError(
-                f"section '{program.section}' does not say what '{program.name}' is for",
-                hint=f'write SEC("{program.section}/NAME"), or set its attach_target before loading',
-            )
+        if traced is not None or program.type == uapi.BPF_PROG_TYPE_EXT:
+            from tracebee.engine.kernel.kernel_symbols import function_of_program
+
+            program_fd = self.attach_fd if traced is None else traced.fd
+            return function_of_program(program, program_fd), program_fd
         return self.symbols.attach_target(program)
-
-    def _function_of_program(self, program: ProgramDef) -> tuple[int, int]:
-        target = self.targets.get(program.name)
-        fd = self.attach_fd if target is None else target.fd
-        if not fd:
-            raise UnsupportedError(
-                f"freplace program {program.name} needs the program it replaces a function of",
-                hint="load it with the target program's descriptor",
-            )
-        from tracebee.engine.kernel.kernel_symbols import function_of_program
-
-        return function_of_program(fd, program.attach_target), fd
-
-    def _line_info(self, image: Image) -> list[tuple[int, int, int, int]]:
-        """Rows for the kernel. Its strings must be in the object's BTF: lines whose are not are left out."""
-        strings = _strings(self.obj.btf)
-        offsets: dict[str, int] = {}
-
-        def offset(text: str) -> int:
-            if text not in offsets:
-                word = b"\0" + text.encode("utf-8", "surrogateescape") + b"\0"
-                offsets[text] = strings.find(word) + 1 if text else 0
-            return offsets[text]
-
-        rows = []
-        for line in image.lines:
-            file, text = offset(line.file), offset(line.text)
-            if file:
-                rows.append((image.slots[line.at], file, text, line.line << 10 | min(line.column, 1023)))
-        return rows if _covers(rows, image) else []
 
 
 def _created(definition: MapDef, types: KernelBtf | None, inner: Map | None) -> Map:
@@ -486,21 +437,3 @@ def _types(obj: Object) -> bytes:
     from tracebee.obj.btf_fixup import kernel_btf
 
     return kernel_btf(obj)
-
-
-def _strings(btf: bytes) -> bytes:
-    """BTF's string section. Opening the types for it would cost a script milliseconds."""
-    header_size, _, _, start, size = struct.unpack_from("=5I", btf, 4)  # struct btf_header
-    return btf[header_size + start : header_size + start + size]
-
-
-def _func_info(image: Image) -> list[tuple[int, int]]:
-    """Rows for the kernel, all or none: it wants one for every function."""
-    rows = [(slot, f.type_id) for slot, f in image.functions]
-    return rows if all(type_id for _, type_id in rows) else []
-
-
-def _covers(rows: list[tuple[int, int, int, int]], image: Image) -> bool:
-    """The kernel wants a line at the start of every function when there are lines at all."""
-    slots = {row[0] for row in rows}
-    return all(slot in slots for slot, _ in image.functions)
