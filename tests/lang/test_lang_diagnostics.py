@@ -5,12 +5,15 @@ Write new ones with ``TRACEBEE_BLESS=1 pytest tests/lang/test_lang_diagnostics.p
 
 import glob
 import os
+from pathlib import Path
 
 import pytest
 from lang_fakes import compile_text
 
 from tracebee.btf.reader import Btf
 from tracebee.errors import Diagnostic, SourceError, UnsupportedError
+from tracebee.lang import builtins, functions
+from tracebee.lang.names import FUNCTIONS
 from tracebee.source import Source
 
 FILES = sorted(glob.glob(os.path.join(os.path.dirname(__file__), "diagnostics", "*.bt")))
@@ -42,3 +45,11 @@ def test_findings(path: str) -> None:
             file.write(found)
     with open(golden) as file:
         assert found == file.read()
+
+
+def test_functions_that_are_not_there_are_listed_in_the_readme() -> None:
+    missing = FUNCTIONS - set(functions.names()) - set(builtins.names())
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.partition("## What it does not do yet")[2].partition("\n## ")[0]
+    assert {name for name in missing if f"`{name}`" not in section} == set()
+    assert {name for name in FUNCTIONS - missing if f"`{name}`" in section} == set()

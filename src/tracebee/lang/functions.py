@@ -130,6 +130,10 @@ def _check_builtin(a: Analyser, node: ast.Call) -> Type:
         for argument in node.arguments:
             if isinstance(argument, ast.Expr) and not isinstance(argument, ast.Map):
                 a.expr(argument)
+        from tracebee.lang.names import FUNCTIONS
+
+        if node.name in FUNCTIONS:  # bpftrace has it
+            return a.error(f"the function '{node.name}' is not supported", node.span)
         hint = did_you_mean(node.name, [*names(), *builtins.names()])
         return a.error(f"Unknown function: '{node.name}'", node.span, hint)
     if node.arguments:
