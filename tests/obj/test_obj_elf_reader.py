@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
+import struct
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tracebee import uapi
 from tracebee.btf import Btf
+from tracebee.elf.constants import SHT_PROGBITS, SHT_SYMTAB
 from tracebee.errors import DecodeError
 from tracebee.isa.insn import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
 from tracebee.obj.btf_fixup import kernel_btf
@@ -163,3 +168,24 @@ def test_what_is_no_object_is_refused(tmp_path: object) -> None:
         read_object("x", b"no ELF at all, but long enough to have been one")
     with open("/bin/true", "rb") as file, pytest.raises(DecodeError, match="not a relocatable BPF object"):
         read_object("true", file.read())
+
+
+def test_objects_without_symbols_and_variables_without_a_place(tmp_path: Path) -> None:
+    programs = Path(__file__).parent / "programs"
+    target = tmp_path / "common.o"
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    command = ["clang", "-O2", "-g", "-target", "bpf", "-fcommon", include, "-c", "-o", str(target)]
+    subprocess.run([*command, str(programs / "replace.bpf.c")], check=True)
+    with pytest.raises(
+        DecodeError, match=r"'calls', which has no place in a section yet\n  hint: .*-fno-common"
+    ):
+        read_object(str(target))
+    # What llvm-strip leaves: the table of symbols is none any more.
+    data = bytearray(target.read_bytes())
+    (table,) = struct.unpack_from("<Q", data, 40)
+    entry, count = struct.unpack_from("<HH", data, 58)
+    for at in range(table, table + entry * count, entry):
+        if struct.unpack_from("<I", data, at + 4)[0] == SHT_SYMTAB:
+            struct.pack_into("<I", data, at + 4, SHT_PROGBITS)
+    with pytest.raises(DecodeError, match=r"stripped.o has no symbols, .*\n  hint: it was stripped"):
+        read_object("stripped.o", bytes(data))

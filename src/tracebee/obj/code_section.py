@@ -10,6 +10,7 @@ from bisect import bisect_right
 
 from tracebee.btf.kinds import BTF_KIND_FUNC
 from tracebee.elf.constants import (
+    SHN_COMMON,
     SHN_UNDEF,
     STB_LOCAL,
     STT_FUNC,
@@ -203,6 +204,11 @@ class CodeReader:
         target = self.at(symbol.section, base + addend)
         if target is not None:
             return Reloc(index, RelocKind.FUNC, target.key)
+        if symbol.section == SHN_COMMON:
+            raise DecodeError(
+                f"{place.key}: instruction {index} refers to '{symbol.name}', which has no place in a section yet",
+                hint="compile with -fno-common, or give the variable a value",
+            )
         sections = self.layout.elf.sections
         where = sections[symbol.section].name if symbol.section < len(sections) else symbol.name
         raise DecodeError(

@@ -66,7 +66,10 @@ class ElfLayout:
             hint = "compile it with clang -target bpf -c"
             raise DecodeError(f"{elf.path} is not a relocatable BPF object", hint=hint)
         tables = [s for s in elf.sections if s.type == SHT_SYMTAB]
-        if len(tables) != 1:
+        if not tables:
+            hint = "it was stripped: strip it of what a debugger needs only (llvm-strip -g)"
+            raise DecodeError(f"{elf.path} has no symbols, so nothing says where its programs are", hint=hint)
+        if len(tables) > 1:
             raise DecodeError(f"{elf.path} has {len(tables)} symbol tables where one is expected")
         if tables[0].link >= len(elf.sections):
             raise DecodeError(f"{elf.path} has a symbol table without names")
