@@ -206,7 +206,7 @@ class CodeReader:
             return Reloc(index, RelocKind.FUNC, target.key)
         if symbol.section == SHN_COMMON:
             raise DecodeError(
-                f"{place.key}: instruction {index} refers to '{symbol.name}', which has no place in a section yet",
+                f"{place.key}: instruction {index} refers to '{symbol.name}', which has no section yet",
                 hint="compile with -fno-common, or give the variable a value",
             )
         sections = self.layout.elf.sections
