@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tracebee import uapi
 from tracebee.errors import KernelError, PrivilegeError, UnsupportedError, VerifierError
-from tracebee.kernel import attr, barrier, bpf, explain, privileges
+from tracebee.kernel import attr, barrier, bpf, choose, explain, privileges
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.layout import Layout
 from tracebee.kernel.map import Map, kernel_name
@@ -89,6 +89,21 @@ def test_map_create_passes_every_field() -> None:
         map_name=b"a_map_name_that",
     )
     assert sent == wanted
+
+
+def test_listing_passes_over_what_is_made_or_gone() -> None:
+    def number(at: int) -> int:
+        write_memory(at + 4, struct.pack("=I", 7))  # next_id
+        return 0
+
+    kernel = FakeKernel(number, -errno.ENOENT, -errno.EAGAIN)
+    with stand_in(kernel):
+        assert list(choose.all_links()) == []
+    assert [command for command, _ in kernel.calls] == [
+        uapi.BPF_LINK_GET_NEXT_ID,
+        uapi.BPF_LINK_GET_NEXT_ID,
+        uapi.BPF_LINK_GET_FD_BY_ID,
+    ]
 
 
 def test_interrupted_loads_are_repeated() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from tracebee.errors import KernelError, SymbolError
 from tracebee.kernel.btf import Btf
 from tracebee.kernel.link import Link
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
     Thing = TypeVar("Thing")
 
-_ENOENT = 2
+# An object that is gone meanwhile; a link that is being made.
+_PASSED_OVER = (errno.ENOENT, errno.EAGAIN)
 
 
 def all_programs() -> Iterator[Program]:
@@ -102,5 +105,5 @@ def _all(ids: Iterator[int], by_id: Callable[[int], Thing]) -> Iterator[Thing]:
         try:
             yield by_id(number)
         except KernelError as error:
-            if error.errno != _ENOENT:  # gone meanwhile
+            if error.errno not in _PASSED_OVER:
                 raise
