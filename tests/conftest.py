@@ -65,6 +65,13 @@ def _kprobe() -> bool:
     return _bpf() and os.path.exists("/sys/bus/event_source/devices/kprobe/type")
 
 
+def _btf_kinds() -> bool:
+    """Whether the kernel takes all kinds of types there are, to be seen refusing some."""
+    from tracebee.engine.kernel.object_types import lacking_features
+
+    return _bpf() and not lacking_features()
+
+
 def _tool(*names: str) -> Callable[[], bool]:
     return lambda: all(shutil.which(n, path=os.environ["PATH"] + ":/usr/sbin:/sbin") for n in names)
 
@@ -83,6 +90,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "module_btf": lambda: _bpf() and len(os.listdir("/sys/kernel/btf")) > 1,
     "tcp_struct_ops": lambda: _bpf() and _kernel_function("bpf_tcp_ca_reg"),
     "arena": lambda: _bpf() and _kernel_function("bpf_arena_alloc_pages"),
+    "btf_kinds": _btf_kinds,
     "btf": lambda: os.path.exists("/sys/kernel/btf/vmlinux"),
     "kconfig": lambda: any(map(os.path.exists, ("/proc/config.gz", f"/boot/config-{os.uname().release}"))),
     "hardware": lambda: _bpf() and os.path.exists("/sys/bus/event_source/devices/cpu/events"),

@@ -84,7 +84,7 @@ def test_the_example_uses_everything() -> None:
     assert uses(every_feature()) == set(NAMES)
 
 
-@pytest.mark.needs("bpf")
+@pytest.mark.needs("btf_kinds")
 @pytest.mark.parametrize("name", NAMES)
 def test_without_one_feature(name: str) -> None:
     # Functions that are not there are not global, sections have no names; and nothing is tagged that way.
@@ -97,7 +97,7 @@ def test_without_one_feature(name: str) -> None:
     KernelBtf.load(less).close()
 
 
-@pytest.mark.needs("bpf")
+@pytest.mark.needs("btf_kinds")
 @pytest.mark.parametrize("known", range(len(NAMES) + 1))
 def test_as_a_kernel_of_some_version_has_it(known: int) -> None:
     less = without(every_feature(), NAMES[known:])
@@ -129,7 +129,7 @@ def test_what_stands_for_what() -> None:
     assert btf.type(btf.find("f")).kind == kinds.BTF_KIND_TYPEDEF
 
 
-@pytest.mark.needs("bpf")
+@pytest.mark.needs("btf_kinds")
 @pytest.mark.parametrize("feature", FEATURES, ids=NAMES)
 def test_the_samples_ask_for_their_feature(feature: object) -> None:
     """A kernel older than what it is asked for takes the one of two blobs and refuses the other."""
@@ -161,7 +161,7 @@ def object_of(data: bytes) -> Object:
     return Object("only_types", "GPL", (), (), btf=data)
 
 
-@pytest.mark.needs("bpf")
+@pytest.mark.needs("btf_kinds")
 def test_what_a_kernel_takes_is_loaded_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = older_kernel(monkeypatch, set())
     with load_object(object_of(every_feature())) as loaded:
@@ -170,7 +170,7 @@ def test_what_a_kernel_takes_is_loaded_as_it_is(monkeypatch: pytest.MonkeyPatch)
     assert len(asked) == 1
 
 
-@pytest.mark.needs("bpf")
+@pytest.mark.needs("btf_kinds")
 def test_what_it_refuses_is_loaded_without_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     older_kernel(monkeypatch, {"float", "enum64"})
     assert lacking_features() == {"float", "enum64"}
@@ -179,7 +179,7 @@ def test_what_it_refuses_is_loaded_without_what_it_lacks(monkeypatch: pytest.Mon
         assert uses(loaded.btf.data()) == set(NAMES) - {"float", "enum64"}
 
 
-@pytest.mark.needs("bpf")
+@pytest.mark.needs("btf_kinds")
 @pytest.mark.parametrize("lacking", [set(), {"float"}])
 def test_types_that_are_wrong(monkeypatch: pytest.MonkeyPatch, lacking: set[str]) -> None:
     b = Builder()
@@ -193,7 +193,7 @@ def test_types_that_are_wrong(monkeypatch: pytest.MonkeyPatch, lacking: set[str]
         load_reduced(b.to_bytes(), caught.value)
 
 
-@pytest.mark.needs("bpf", "clang")
+@pytest.mark.needs("btf_kinds", "clang")
 @pytest.mark.parametrize("known", range(len(NAMES)))
 def test_an_object_on_an_older_kernel(
     monkeypatch: pytest.MonkeyPatch, compiled: Callable[[str], str], known: int
