@@ -15,7 +15,8 @@ import pytest
 
 from tracebee.cli.main import guarded
 from tracebee.engine.kernel import pinned
-from tracebee.engine.kernel.pinned import PinnedEngine, pinned_scripts
+from tracebee.engine.kernel.pinned import PinnedEngine
+from tracebee.engine.kernel.pinned_directory import pinned_scripts
 from tracebee.errors import SymbolError, UsageError
 from tracebee.kernel import mounts, pins
 from tracebee.kernel.mounts import open_detached

@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
 
 def _list(words: Words) -> int:
     from tracebee.cli.choice import show
-    from tracebee.engine.kernel.pinned import pinned_scripts
+    from tracebee.engine.kernel.pinned_directory import pinned_scripts
 
     return show(words, [script._asdict() for script in pinned_scripts()], _text, one=False)
 

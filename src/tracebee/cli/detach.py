@@ -18,7 +18,8 @@ def run(argv: list[str]) -> int:
         print(USAGE)
         return 0 if words.help else 1
     from tracebee.cli.attach import make_reporter
-    from tracebee.engine.kernel.pinned import PinnedEngine, remove_leftover
+    from tracebee.engine.kernel.pinned import PinnedEngine
+    from tracebee.engine.kernel.pinned_directory import remove_leftover
     from tracebee.engine.run import run as follow
 
     name = words.next("a pinned script's name")
