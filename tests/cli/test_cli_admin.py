@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -688,7 +689,40 @@ def test_event_pipe(kind: int, sizes: tuple[int, int, int], target: str, helper:
                 pipe.send_signal(signal.SIGINT)
             assert pipe.wait() == 130
     assert record["data"][:8] == ["0x55"] + ["0x00"] * 7
-    assert ("cpu" in record) == (kind == uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY)
+    if kind == uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+        assert list(record) == ["type", "cpu", "index", "timestamp", "data"]
+        assert (record["type"], record["index"]) == (9, record["cpu"])
+        assert 0 < record["timestamp"] < time.clock_gettime_ns(time.CLOCK_BOOTTIME) * 2
+    else:
+        assert list(record) == ["data"]
+
+
+def test_event_pipe_of_one_place(fail: Ask) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    with Map.create(MapDef("m", uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 8)) as table:
+        number = table.info().id
+        text = SEND.format(target=PERF.replace("0xffffffff ll", "5"), helper="perf_event_output")
+        code = encode(assemble(text, {"m": table.fd}))
+        words = ["map", "event_pipe", "id", str(number), "cpu", str(cpu), "index", "5", "-j"]
+        with (
+            Program.load(code, uapi.BPF_PROG_TYPE_RAW_TRACEPOINT) as program,
+            subprocess.Popen(
+                [sys.executable, "-m", "tracebee", *words], stdout=subprocess.PIPE, text=True
+            ) as pipe,
+        ):
+            assert pipe.stdout is not None
+            try:
+                while not select.select([pipe.stdout], [], [], 0.05)[0]:
+                    assert pipe.poll() is None
+                    program.test_run(cpu=cpu, flags=uapi.BPF_F_TEST_RUN_ON_CPU)
+                record = json.loads(pipe.stdout.readline())
+            finally:
+                pipe.send_signal(signal.SIGINT)
+        assert (record["cpu"], record["index"]) == (cpu, 5)
+        assert "cpu and index go together" in fail("map", "event_pipe", number, "cpu", 0)
+    with Map.create(MapDef("ring", uapi.BPF_MAP_TYPE_RINGBUF, 0, 0, 4096)) as ring:
+        words = ["map", "event_pipe", str(ring.info().id), "cpu", "0", "index", "0"]
+        assert "only perf event arrays have a ring for each CPU" in fail(*words)
 
 
 def test_perf(loaded: LoadedObject, ask: Ask) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tracebee.btf import Btf
 from tracebee.isa.asm import assemble
 from tracebee.isa.disasm import format_insn
+from tracebee.kernel.perfbuf import PerfRecord
 from tracebee.report.inspect.btf import btf_text, users_of_btf
 from tracebee.report.inspect.code import Row, translated_text
-from tracebee.report.inspect.events import Event, event_json, event_text
+from tracebee.report.inspect.events import event_json, event_text
 from tracebee.report.inspect.link_text import link_text
 from tracebee.report.inspect.program import program_text
 from tracebee.report.inspect.typed import typed_value
@@ -103,14 +104,20 @@ def test_listing_without_sources() -> None:
 
 
 def test_events_as_text_and_json() -> None:
-    assert event_text(Event(b"hello\x00world 123456", 3)) == (
-        "== 18 bytes  CPU: 3\n"
+    data = b"hello\x00world 123456"
+    assert event_text(PerfRecord(3, 4, 5_000_000_007, data)) == (
+        "== @5.000000007 CPU: 3 index: 4 =====\n"
         "0000: 68 65 6c 6c 6f 00 77 6f 72 6c 64 20 31 32 33 34  hello.world 1234\n"
         "0010: 35 36                                            56"
     )
-    assert event_text(Event(b"", None, 7)) == "lost 7 events"
-    assert event_json(Event(b"\x01", 0)) == '{"cpu": 0, "data": ["0x01"]}'
-    assert event_json(Event(b"", None, 7)) == '{"lost": 7}'
+    assert event_text(data[:2]) == "== 2 bytes\n0000: 68 65                                            he"
+    assert event_json(b"\x01") == '{"data": ["0x01"]}'
+    lost = PerfRecord(0, 1, 0, b"", 7, 9)
+    assert event_text(lost) == "lost 7 events"
+    assert event_json(lost) == '{"type": 2, "cpu": 0, "index": 1, "lost": {"id": 9, "count": 7}}'
+    assert event_json(PerfRecord(0, 1, 5, b"\x01")) == (
+        '{"type": 9, "cpu": 0, "index": 1, "timestamp": 5, "data": ["0x01"]}'
+    )
 
 
 def test_statistics_and_holders_in_a_program_line() -> None:

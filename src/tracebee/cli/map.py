@@ -30,7 +30,7 @@ usage: tracebee map [show|list] [MAP]
        tracebee map pin MAP PATH
        tracebee map freeze MAP
        tracebee map push|enqueue MAP value VALUE      tracebee map pop|dequeue|peek MAP
-       tracebee map event_pipe MAP
+       tracebee map event_pipe MAP [cpu NUMBER index NUMBER]
   MAP := { id NUMBER | name NAME | pinned PATH }   PROG := { id NUMBER | name NAME | tag TAG | pinned PATH }
   DATA := { BYTE... | hex BYTE... | json TEXT }    VALUE := { DATA | MAP | PROG }
   options: -j JSON, -p indented JSON, -f with the places where it is pinned"""
@@ -254,9 +254,14 @@ def _event_pipe(words: Words) -> int:
     from tracebee.report.inspect.events import event_json, event_text, events
 
     with choice.one_map(words) as table:
+        places: dict[str, int] = {}
+        while word := words.accept("cpu", "index"):
+            places[word] = words.number(f"a number for {word}")
         words.end()
+        if len(places) == 1:
+            raise UsageError("cpu and index go together", hint=words.hint)
         show = event_json if words.json else event_text
-        for event in events(table):
+        for event in events(table, {places["cpu"]: places["index"]} if places else None):
             print(show(event), flush=True)
     return 0
 

@@ -18,18 +18,35 @@ from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
     from tracebee.kernel.map import Map
 
+PERF_SAMPLE_TIME = 1 << 2
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
 # Offsets in struct perf_event_mmap_page, and as indexes of 64-bit words.
 _DATA_HEAD, _DATA_TAIL = 1024 // 8, 1032 // 8
 
 
+class PerfRecord(NamedTuple):
+    """A record of one CPU's ring: its data, or how many before it were lost (``id`` is the event's then).
+
+    ``place`` is its ring's index in the array, ``time`` nanoseconds of the clock of trace events.
+    """
+
+    cpu: int
+    place: int
+    time: int
+    data: bytes
+    lost: int = 0
+    id: int = 0
+
+
 class _Ring(NamedTuple):
     cpu: int
+    place: int
     event: PerfEvent
     memory: mmap.mmap
     words: memoryview
@@ -40,25 +57,26 @@ class PerfBuffer:
 
     :param array: a BPF_MAP_TYPE_PERF_EVENT_ARRAY map, which stays the caller's.
     :param pages: data pages per CPU, a power of two.
+    :param places: which CPUs, and each one's place in the array; default: all, each at its own number.
     """
 
-    def __init__(self, array: Map, *, pages: int = 64) -> None:
+    def __init__(self, array: Map, *, pages: int = 64, places: Mapping[int, int] | None = None) -> None:
         self.lost = 0
         self._size = pages * mmap.PAGESIZE
         self._rings: list[_Ring] = []
         self._poll = select.poll()
         try:
-            for cpu in cpus.online():
-                self._add(array, cpu)
+            for cpu, index in (places or {cpu: cpu for cpu in cpus.online()}).items():
+                self._add(array, cpu, index)
         except BaseException:
             self.close()
             raise
 
-    def _add(self, array: Map, cpu: int) -> None:
+    def _add(self, array: Map, cpu: int, index: int) -> None:
         attr = EVENT_ATTR.pack(
             type=PERF_TYPE_SOFTWARE,
             config=SOFTWARE_EVENTS["bpf-output"],
-            sample_type=PERF_SAMPLE_RAW,
+            sample_type=PERF_SAMPLE_RAW | PERF_SAMPLE_TIME,
             sample_period=1,
             wakeup_events=1,
         )
@@ -68,9 +86,9 @@ class PerfBuffer:
         except BaseException:
             event.close()
             raise
-        self._rings.append(_Ring(cpu, event, memory, memoryview(memory).cast("Q")))
+        self._rings.append(_Ring(cpu, index, event, memory, memoryview(memory).cast("Q")))
         self._poll.register(event.fd, select.POLLIN)
-        array.update(struct.pack("=I", cpu), struct.pack("=I", event.fd))
+        array.update(struct.pack("=I", index), struct.pack("=I", event.fd))
         event.enable()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -85,12 +103,16 @@ class PerfBuffer:
 
         The data ends with up to 7 bytes of padding, as the kernel writes it.
         """
-        records: list[tuple[int, bytes]] = []
+        return [(record.cpu, record.data) for record in self.take() if not record.lost]
+
+    def take(self) -> list[PerfRecord]:
+        """Take what is there as records, those that tell of losses among them."""
+        records: list[PerfRecord] = []
         for ring in self._rings:
             self._drain_ring(ring, records)
         return records
 
-    def _drain_ring(self, ring: _Ring, records: list[tuple[int, bytes]]) -> None:
+    def _drain_ring(self, ring: _Ring, records: list[PerfRecord]) -> None:
         head, tail = ring.words[_DATA_HEAD], ring.words[_DATA_TAIL]
         if head == tail:
             return
@@ -104,10 +126,12 @@ class PerfBuffer:
         while at < length:
             kind, _, size = struct.unpack_from("=IHH", data, at)
             if kind == PERF_RECORD_SAMPLE:
-                raw = struct.unpack_from("=I", data, at + 8)[0]
-                records.append((ring.cpu, data[at + 12 : at + 12 + raw]))
+                time, raw = struct.unpack_from("=QI", data, at + 8)
+                records.append(PerfRecord(ring.cpu, ring.place, time, data[at + 20 : at + 20 + raw]))
             elif kind == PERF_RECORD_LOST:
-                self.lost += struct.unpack_from("=Q", data, at + 16)[0]
+                number, lost = struct.unpack_from("=QQ", data, at + 8)
+                self.lost += lost
+                records.append(PerfRecord(ring.cpu, ring.place, 0, b"", lost, number))
             at += size
         fence()  # the data before giving its room back
         ring.words[_DATA_TAIL] = head

@@ -6,70 +6,70 @@ import json
 
 from tracebee import uapi
 from tracebee.errors import UnsupportedError
-from tracebee.typed import NamedTuple
+from tracebee.kernel.perfbuf import PERF_RECORD_LOST, PERF_RECORD_SAMPLE, PerfRecord
+from tracebee.report.inspect.output import hex_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tracebee.kernel.map import Map
 
-
-class Event(NamedTuple):
-    """One event: its data, and for a perf event array the CPU it comes from; or how many were lost."""
-
-    data: bytes
-    cpu: int | None
-    lost: int = 0
+    # A perf event array's record, or a ring buffer's bytes.
+    Event = PerfRecord | bytes
 
 
-def events(table: Map) -> Iterator[Event]:
+def events(table: Map, places: Mapping[int, int] | None = None) -> Iterator[Event]:
     """Events as they arrive, until interrupted.
 
     A perf event array is taken over: programs write to this process's buffers from now on.
 
-    :raises UnsupportedError: the map is of another type.
+    :param places: of a perf event array: which CPUs, and the place of each in the array; default: all.
+    :raises UnsupportedError: the map is of another type, or a ring buffer, which has no places.
     """
-    if table.type == uapi.BPF_MAP_TYPE_RINGBUF:
+    if table.type == uapi.BPF_MAP_TYPE_RINGBUF and places is None:
         from tracebee.kernel.ringbuf import RingBuffer
 
         with RingBuffer(table) as ring:
             while True:
                 ring.wait()
-                for data in ring.drain():
-                    yield Event(data, None)
+                yield from ring.drain()
     if table.type != uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY:
-        raise UnsupportedError("only perf event arrays and ring buffers carry events")
+        what = "only perf event arrays have a ring for each CPU"
+        raise UnsupportedError(what if places else "only perf event arrays and ring buffers carry events")
     from tracebee.kernel.perfbuf import PerfBuffer
 
-    lost = 0
-    with PerfBuffer(table) as buffers:
+    with PerfBuffer(table, places=places) as buffers:
         while True:
             buffers.wait()
-            for cpu, data in buffers.drain():
-                yield Event(data, cpu)
-            if buffers.lost > lost:
-                yield Event(b"", None, buffers.lost - lost)
-                lost = buffers.lost
+            yield from buffers.take()
 
 
 def event_text(event: Event) -> str:
     """An event as lines of sixteen bytes, in hexadecimal and as characters."""
-    if event.lost:
+    if isinstance(event, bytes):
+        data, head = event, f"== {len(event)} bytes"
+    elif event.lost:
         return f"lost {event.lost} events"
-    head = f"== {len(event.data)} bytes" + ("" if event.cpu is None else f"  CPU: {event.cpu}")
+    else:
+        seconds, rest = divmod(event.time, 1_000_000_000)
+        data, head = event.data, f"== @{seconds}.{rest:09} CPU: {event.cpu} index: {event.place} ====="
     lines = [head]
-    for at in range(0, len(event.data), 16):
-        part = event.data[at : at + 16]
+    for at in range(0, len(data), 16):
+        part = data[at : at + 16]
         characters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
-        lines.append(f"{at:04x}: {' '.join(f'{byte:02x}' for byte in part):<47}  {characters}")
+        lines.append(f"{at:04x}: {part.hex(' '):<47}  {characters}")
     return "\n".join(lines)
 
 
 def event_json(event: Event) -> str:
-    """An event as one line of JSON."""
+    """An event as one line of JSON, a perf event array's with bpftool's keys."""
+    if isinstance(event, bytes):
+        return json.dumps({"data": hex_bytes(event)})
+    kind = PERF_RECORD_LOST if event.lost else PERF_RECORD_SAMPLE
+    record: dict[str, object] = {"type": kind, "cpu": event.cpu, "index": event.place}
     if event.lost:
-        return json.dumps({"lost": event.lost})
-    record: dict[str, object] = {} if event.cpu is None else {"cpu": event.cpu}
-    record["data"] = [f"0x{byte:02x}" for byte in event.data]
+        record["lost"] = {"id": event.id, "count": event.lost}
+    else:
+        record.update(timestamp=event.time, data=hex_bytes(event.data))
     return json.dumps(record)
