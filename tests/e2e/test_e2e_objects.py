@@ -42,7 +42,7 @@ SCRIPTS = {
     "tracepoint's strings": r'tracepoint:sched:sched_process_exec /pid == cpid/ { printf("%s %d\n", str(args.filename), args.pid == pid); } tracepoint:sched:sched_process_exit /pid == cpid/ { @[args.comm, args.prio] = count(); }',
     "several tracepoints": 'tracepoint:syscalls:sys_*_getppid, tracepoint:sched:sched_process_* /comm == "workload"/ { @[probe] = count(); }',
     "rawtracepoint": r'rawtracepoint:sys_enter /comm == "workload" && arg1 == 110/ { @n = count(); } rawtracepoint:sched_process_exec, rawtracepoint:sched_process_exit /pid == cpid/ { @[probe] = count(); }',
-    "typed rawtracepoint": r'rawtracepoint:sched_process_exec /comm == "workload"/ { printf("%s\n", str(args.bprm.filename)); } rawtracepoint:sched_process_exit /comm == "workload"/ { print((args.p.comm, args.p.pid == pid, args.p.signal.rlim[3].rlim_max)); }',
+    "typed rawtracepoint": r'rawtracepoint:sched_process_exec /comm == "workload"/ { printf("%s\n", str(args.bprm.filename)); } rawtracepoint:sched_process_exit /comm == "workload"/ { print((args.p.comm, args.p.pid == pid, args.p.signal.rlim[3].rlim_max)); $i = pid % 1; print(args.p.signal->rlim[$i].rlim_cur == args.p.signal.rlim[0].rlim_cur); print((((uint64)args.p ^ 5) >> 3) > 0); print((args.p + $i)->pid == pid); }',
     "iter": r"iter:task { print((args.task.tgid == cpid, args.task.in_execve, args.meta.seq_num)); }",
     "uprobe": r'uprobe:%W:work { @a = sum(arg0); @s[str(arg1)] = count(); @b[buf(arg1, 5)] = count(); $p = (uint8 *)arg1; @c[*$p, $p[1], *($p + 2)] = count(); @ip = reg("ip") == reg("pc"); } uretprobe:%W:work { @r = sum(retval); } uprobe:%W:main+4 { @main = count(); }',
     "uprobes": "uprobe:%W:w*k, uprobe:%W:main { @[probe] = count(); }",

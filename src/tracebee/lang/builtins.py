@@ -187,7 +187,7 @@ def _ctx_type(_: Analyser, __: str) -> Type:
 
 
 def _ctx(g: Gen, _: ast.Builtin | ast.Call, __: Value | None, ___: int) -> Value:
-    from tracebee.lang.lower_access import plain
+    from tracebee.lang.lower_expressions import plain
 
     return plain(g, g.ctx)
 

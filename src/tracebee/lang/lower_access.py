@@ -12,7 +12,7 @@ from tracebee.lang import ast
 from tracebee.lang.analyse_access import measured
 from tracebee.lang.constants import evaluate
 from tracebee.lang.lower import Gen, Place, type_of
-from tracebee.lang.lower_expressions import anywhere, bytes_of, string_into, times
+from tracebee.lang.lower_expressions import bytes_of, plain, string_into, times
 from tracebee.lang.types import INT8, Type, display
 from tracebee.lang.unify import is_scalar
 from tracebee.obj.model import CoreReloc
@@ -209,7 +209,7 @@ def _index_place(g: Gen, node: ast.Index) -> Place:
     index = g.value(node.index)
     b = g.b
     if place.space or known:
-        address = anywhere(g, g.address(place)) if known else g.address(place)
+        address = plain(g, g.address(place)) if known else g.address(place)
         return Place(b.binary("add", address, times(g, index, size)), 0, place.space or "kernel")
     # The program's own memory: the verifier wants to see that the index stays inside.
     count = t.number or t.size or 1
@@ -248,13 +248,6 @@ def _cast(g: Gen, node: ast.Cast) -> Value:
     if t.kind in ("int", "enum") and t.size < 8:
         return b.extend(value, 8 * t.size, t.signed)
     return value
-
-
-def plain(g: Gen, value: Value) -> Value:
-    """A pointer that the verifier knows as such, as a number it knows nothing of."""
-    slot = g.b.alloca(8)
-    g.b.store(slot, 0, 8, value)
-    return g.b.load(slot, 0, 8)
 
 
 def _cast_into(g: Gen, node: ast.Cast, ptr: Value, offset: int, t: Type, pad: bool) -> bool:

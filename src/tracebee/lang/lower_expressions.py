@@ -141,9 +141,9 @@ def operate(g: Gen, op: str, left: ast.Node, x: Value, right: ast.Node, y: Value
         return b.compare(_COMPARE[op][signed], x, y)
     xt, yt = type_of(left), type_of(right)
     if x.type in (CTX, KERNEL) and not (op in "+-" and y.op == "const"):
-        x = anywhere(g, x)
+        x = plain(g, x)
     if y.type in (CTX, KERNEL) and not (op == "+" and x.op == "const"):
-        y = anywhere(g, y)
+        y = plain(g, y)
     if xt.kind == "pointer" and yt.kind != "pointer":
         y = scaled(g, y, xt)
     elif yt.kind == "pointer" and xt.kind != "pointer":
@@ -157,14 +157,12 @@ def operate(g: Gen, op: str, left: ast.Node, x: Value, right: ast.Node, y: Value
     return result
 
 
-def anywhere(g: Gen, pointer: Value) -> Value:
-    """A pointer that the verifier knows as a number that may be anything: it lets nobody step out of what
-    such a pointer points at. What a helper has read is a number.
+def plain(g: Gen, pointer: Value) -> Value:
+    """A pointer that the verifier knows as a number that may be anything: it lets nobody calculate with such
+    a pointer, or step out of what it points at. It knows nothing of what has been brought into another
+    byte order.
     """
-    slot, read = g.b.alloca(8), g.b.alloca(8)
-    g.b.store(slot, 0, 8, pointer)
-    g.b.helper("probe_read_kernel", read, 8, slot)
-    return g.b.load(read, 0, 8)
+    return g.b.unary("be64", g.b.unary("be64", pointer))
 
 
 def element_size(g: Gen, t: Type) -> int | Value:
