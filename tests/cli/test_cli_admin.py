@@ -582,6 +582,13 @@ def test_features(ask: Ask) -> None:
     assert "bpf_ktime_get_ns" in answer["helpers"]["kprobe_available_helpers"]
 
 
+@pytest.mark.parametrize("group", ["prog_types", "map_types", "attach_types", "link_types", "helpers"])
+def test_names_that_are_known(ask: Ask, group: str) -> None:
+    theirs = bpftool_json("feature", "list_builtins", group)
+    assert json.loads(ask("feature", "list_builtins", group, "-j"))[: len(theirs)] == theirs  # it is older
+    assert ask("feature", "list_builtins", group).splitlines()[: len(theirs)] == theirs
+
+
 def test_other_forms_of_features(ask: Ask, fail: Ask) -> None:
     assert json.loads(ask("feature", "probe", "kernel", "limits", "-j"))["limits"]["stack"] == 512
     assert "CONFIG_: BPF=y" in ask("feature", "system")

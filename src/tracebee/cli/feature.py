@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: tracebee feature [probe] [kernel] [full] [SECTION...] [helpers PROGRAM_TYPE]
+       tracebee feature list_builtins GROUP         names that tracebee knows, whatever the kernel
   SECTION := { system | features | programs | maps | helpers | kfuncs | attach | links | commands | limits }
+  GROUP := { prog_types | map_types | attach_types | link_types | helpers }
   full: try also the helpers that make the kernel write to its log
   options: -j JSON, -p indented JSON"""
 
@@ -42,6 +44,8 @@ def run(argv: list[str]) -> int:
     if words.help or words.accept("help"):
         print(USAGE)
         return 0
+    if words.accept("list_builtins"):
+        return _list_builtins(words)
     words.accept("probe")
     words.accept("kernel")
     full = bool(words.accept("full"))
@@ -59,6 +63,30 @@ def run(argv: list[str]) -> int:
         if name == "helpers" and words and words.peek() not in sections:
             chosen[name] = _helpers_of(words.next("a program type"), full=full)
     return _print(words, list((chosen or sections).values()))
+
+
+def _list_builtins(words: Words) -> int:
+    from tracebee import uapi
+    from tracebee.isa.helpers import HELPERS
+
+    groups = {
+        "prog_types": list(uapi.PROG_TYPES),
+        "map_types": list(uapi.MAP_TYPES),
+        "attach_types": list(uapi.ATTACH_TYPES),
+        "link_types": list(uapi.LINK_TYPES),
+        "helpers": ["bpf_unspec", *(f"bpf_{helper.name}" for helper in HELPERS)],
+    }
+    name = words.next("a group")
+    words.end()
+    if name not in groups:
+        raise UsageError(f"there is no group '{name}'", hint=f"groups: {', '.join(groups)}")
+    if words.json:
+        from tracebee.report.inspect.output import json_text
+
+        print(json_text(groups[name], pretty=words.pretty))
+    else:
+        print("\n".join(groups[name]))
+    return 0
 
 
 def _print(words: Words, sections: list[Section]) -> int:
