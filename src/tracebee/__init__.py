@@ -10,8 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tracebee.api.attachment import Attachment as Attachment
     from tracebee.api.direct import BPF as BPF
-    from tracebee.api.direct import Attachment as Attachment
     from tracebee.api.linking import link_objects as link_objects
     from tracebee.api.objects import Object as Object
     from tracebee.api.script import Event as Event
@@ -55,7 +55,7 @@ __all__ = [
 
 _MODULES = {
     "BPF": "api.direct",
-    "Attachment": "api.direct",
+    "Attachment": "api.attachment",
     "Object": "api.objects",
     "link_objects": "api.linking",
     "Event": "api.script",

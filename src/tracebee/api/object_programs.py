@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from tracebee.errors import UsageError
+from tracebee.api.object_part import Part, Setting, loaded_one
+from tracebee.obj.model import ProgramDef
 
 if TYPE_CHECKING:
-    from tracebee.api.direct import Attachment
+    from tracebee.api.attachment import Attachment
     from tracebee.api.object_maps import ObjectMap
-    from tracebee.api.objects import Object
     from tracebee.engine.kernel.loader import LoadedObject
     from tracebee.kernel.map import Map
     from tracebee.kernel.perf import PerfEvent
     from tracebee.kernel.program import Program, TestRun
-    from tracebee.obj import model
-
-T = TypeVar("T")
 
 
-class ObjectProgram:
+class ObjectProgram(Part[ProgramDef]):
     """A program of an object."""
 
-    def __init__(self, owner: Object, name: str) -> None:
-        self._owner, self.name = owner, name
+    kind, field = "program", "programs"
 
     def __repr__(self) -> str:
         """Its name and section, and whether it is in the kernel."""
         loaded = self._owner.loaded is not None and self.name in self._owner.loaded.programs
         return f"<program {self.name}: {self.section}{', loaded' if loaded else ''}>"
-
-    @property
-    def definition(self) -> model.ProgramDef:
-        """How it is typed, and what its section says."""
-        return next(p for p in self._owner.definition.programs if p.name == self.name)
 
     @property
     def section(self) -> str:
@@ -46,16 +37,9 @@ class ObjectProgram:
         """The loaded program, for all that the kernel does with one."""
         return loaded_one(self._owner.when_loaded(f"use of '{self.name}'").programs, self.name)
 
-    # Before loading
+    # May be set before loading
 
-    @property
-    def autoload(self) -> bool:
-        """Whether ``load`` loads it; may be set until then."""
-        return self.definition.autoload
-
-    @autoload.setter
-    def autoload(self, value: bool) -> None:
-        self._change(autoload=value)
+    autoload = Setting[bool]("autoload", "Whether ``load`` loads it.")
 
     @property
     def autoattach(self) -> bool:
@@ -66,17 +50,13 @@ class ObjectProgram:
     def autoattach(self, value: bool) -> None:
         (self._owner.not_attached.discard if value else self._owner.not_attached.add)(self.name)
 
-    @property
-    def attach_target(self) -> str:
-        """The kernel function, type or program function that it is for; may be set before loading.
+    attach_target = Setting[str](
+        "attach_target",
+        """The kernel function, type or program function that it is for.
 
         Only for fentry, fexit, fmod_ret, tp_btf, lsm, iter and freplace programs, which are loaded for it.
-        """
-        return self.definition.attach_target
-
-    @attach_target.setter
-    def attach_target(self, value: str) -> None:
-        self._change(attach_target=value)
+        """,
+    )
 
     @property
     def target_program(self) -> Program | None:
@@ -91,32 +71,9 @@ class ObjectProgram:
         else:
             self._owner.targets[self.name] = _kernel(value)
 
-    @property
-    def prog_type(self) -> int:
-        """A number of ``enum bpf_prog_type``; may be set before loading."""
-        return self.definition.type
-
-    @prog_type.setter
-    def prog_type(self, value: int) -> None:
-        self._change(type=value)
-
-    @property
-    def expected_attach_type(self) -> int:
-        """A number of ``enum bpf_attach_type``; may be set before loading."""
-        return self.definition.expected_attach_type
-
-    @expected_attach_type.setter
-    def expected_attach_type(self, value: int) -> None:
-        self._change(expected_attach_type=value)
-
-    @property
-    def flags(self) -> int:
-        """BPF_F_SLEEPABLE and so on; may be set before loading."""
-        return self.definition.flags
-
-    @flags.setter
-    def flags(self, value: int) -> None:
-        self._change(flags=value)
+    prog_type = Setting[int]("type", "A number of ``enum bpf_prog_type``.")
+    expected_attach_type = Setting[int]("expected_attach_type", "A number of ``enum bpf_attach_type``.")
+    flags = Setting[int]("flags", "BPF_F_SLEEPABLE and so on.")
 
     # After it
 
@@ -243,24 +200,6 @@ class ObjectProgram:
 
     def _keep(self, link: Any) -> Attachment:
         return self._owner.keep((self.name,), [link])
-
-    def _change(self, **fields: Any) -> None:
-        owner = self._owner
-        owner.before_loading(f"change program '{self.name}'")
-        programs = tuple(
-            p._replace(**fields) if p.name == self.name else p for p in owner.definition.programs
-        )
-        owner.definition = owner.definition._replace(programs=programs)
-
-
-def loaded_one(things: dict[str, T], name: str) -> T:
-    """A program or map that is in the kernel.
-
-    :raises UsageError: it was left out when the object was loaded.
-    """
-    if name not in things:
-        raise UsageError(f"'{name}' was not loaded", hint="set its autoload before load()")
-    return things[name]
 
 
 @overload

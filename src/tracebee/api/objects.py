@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tracebee.api.object_maps import ObjectMap, StructOpsVariable, Variables
-from tracebee.api.object_programs import ObjectProgram, loaded_one
+from tracebee.api.object_maps import ObjectMap
+from tracebee.api.object_part import loaded_one
+from tracebee.api.object_programs import ObjectProgram
+from tracebee.api.object_struct_ops import StructOpsVariable
+from tracebee.api.object_variables import Variables
 from tracebee.errors import SymbolError, UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tracebee.api.direct import Attachment
+    from tracebee.api.attachment import Attachment
     from tracebee.btf import Btf
     from tracebee.engine.kernel.loader import LoadedObject
     from tracebee.kernel.map import Map
@@ -41,6 +44,7 @@ class Object:
     """
 
     def __init__(self, *paths: str | os.PathLike[str]) -> None:
+        from tracebee.engine.kernel.struct_ops import optional
         from tracebee.obj.linker import link_files
 
         if not paths:
@@ -51,7 +55,7 @@ class Object:
         self.opened: list[Map] = []  # those of them that are ours to close
         self.targets: dict[str, Program] = {}  # programs that others trace or replace, by the others' names
         self.not_attached: set[str] = set()
-        self.not_made = {s.map for s in self.definition.struct_ops if s.section.startswith("?")}
+        self.not_made = optional(self.definition)
         self._btf: Btf | None = None
         self._attachments: list[Attachment] = []
         self.programs: Mapping[str, ObjectProgram] = _Named(
@@ -161,7 +165,7 @@ class Object:
 
     def keep(self, names: tuple[str, ...], links: list[Any]) -> Attachment:
         """What was attached, until it is closed or the object is."""
-        from tracebee.api.direct import Attachment
+        from tracebee.api.attachment import Attachment
 
         attachment = Attachment(names, links)
         self._attachments.append(attachment)
