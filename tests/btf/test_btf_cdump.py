@@ -282,3 +282,22 @@ def test_numbers_are_literals_of_c() -> None:
     # The literal alone would be too large for any signed type.
     assert "LEAST_OF_ALL = (-9223372036854775807LL - 1),\n\tBELOW = -1099511627776LL,\n" in header
     assert "ALL = 18446744073709551615ULL,\n" in header
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize("first", [True, False])
+def test_a_declaration_of_another_kind_has_a_name_of_its_own(first: bool, tmp_path: Path) -> None:
+    b = Builder()
+
+    def declare() -> None:
+        b.typedef("handle", b.ptr(b.fwd("thing", union=True)))
+
+    if first:
+        declare()
+    number = b.integer("int", 4, signed=True)
+    b.struct("thing", 4, [("n", number, 0)])
+    b.typedef("same", b.ptr(b.fwd("thing")))
+    if not first:
+        declare()
+    (tmp_path / "check.c").write_text(format_c(b.build(), by_name=False))
+    subprocess.run(["gcc", "-fsyntax-only", "check.c"], cwd=tmp_path, check=True)

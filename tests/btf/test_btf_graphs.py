@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tracebee.btf import Btf, kinds
 from tracebee.btf import core_kinds as ck
 from tracebee.btf.builder import Builder
+from tracebee.btf.cdump import Header
 from tracebee.btf.concat import concatenate
 from tracebee.btf.core import CoreValue, Resolver
 from tracebee.btf.dedup import deduplicate
@@ -26,7 +27,7 @@ FORWARD = kinds.BTF_KIND_FWD
 
 
 @st.composite
-def graphs(draw: st.DrawFn, forward: bool = True) -> Btf:
+def graphs(draw: st.DrawFn, forward: bool = True, nameless: bool = True) -> Btf:
     """A compilation unit: structs that hold earlier ones by value and point to any; few names, so that two
     units have some in common and disagree about others.
     """
@@ -71,7 +72,7 @@ def graphs(draw: st.DrawFn, forward: bool = True) -> Btf:
             members.append((name, type_id, 8 * at))
             at += size
         size = max(8, (at + 7) // 8 * 8)
-        name = draw(st.sampled_from([f"s{number}", f"s{number}", "", "s0"]))
+        name = draw(st.sampled_from([f"s{number}", f"s{number}", "s0", *([""] if nameless else [])]))
         b.struct(name, size, members, at=struct_id)
         sized.append((struct_id, size))
     for name in draw(st.lists(st.sampled_from(["f0", "f1"]), max_size=2)):
@@ -104,6 +105,28 @@ def check_same(before: Btf, after: Btf, ids: dict[int, int]) -> None:
             expected = ids[mine] if mine else 0
             # A copy of the same struct within one unit may have been kept for it.
             assert expected == theirs
+
+
+@pytest.mark.needs("gcc")
+@settings(max_examples=60)
+@given(st.lists(graphs(nameless=False), min_size=1, max_size=2), st.booleans())
+def test_their_header_compiles_to_the_same_sizes(units: list[Btf], by_name: bool) -> None:
+    btf = Btf.from_bytes(deduplicate(Btf.from_bytes(concatenate(units)[0])).data)
+    header = Header(btf)
+    lines = [header.text(None, by_name=by_name)]
+    for type_id, record in btf.types():
+        if record.kind == kinds.BTF_KIND_STRUCT:
+            name = f"struct {header.names[type_id]}"
+            lines.append(f'_Static_assert(sizeof({name}) == {record.size}, "{name}");')
+            lines += [
+                f'_Static_assert(__builtin_offsetof({name}, {m.name}) == {m.bit_offset // 8}, "{name}");'
+                for m in record.members
+            ]
+    text = "\n".join(lines)
+    run = subprocess.run(
+        ["gcc", "-w", "-x", "c", "-fsyntax-only", "-"], input=text, capture_output=True, text=True
+    )
+    assert run.stderr == ""
 
 
 @settings(max_examples=200)

@@ -101,6 +101,8 @@ class Header:
         self._written_enums: set[int] = set()
         self.names: dict[int, str] = {}
         self._taken: dict[tuple[str, str], int] = {}
+        self._owners: dict[str, str] = {}  # by tag: what stands before its plain form
+        self._declared_tags: dict[tuple[str, str], str] = {}
         self._indent = 0
         self._inner = 0
         self._mentioned: set[int] = set()
@@ -261,8 +263,25 @@ class Header:
         known = self.names.get(type_id)
         if known is None:
             record = self.btf.type(type_id)
-            space = "tag" if record.kind in KEYWORD else "identifier"
-            known = self.names[type_id] = self._unique(space, record.name)
+            keyword = KEYWORD.get(record.kind)
+            name = self._tag(keyword, record.name) if keyword else self._unique("identifier", record.name)
+            known = self.names[type_id] = name
+        return known
+
+    def _tag(self, keyword: str, name: str) -> str:
+        """A name for a definition; the plain one is taken where a declaration of another kind has it."""
+        if self._owners.setdefault(name, keyword) != keyword:
+            self._taken.setdefault(("tag", name), 1)
+        return self._unique("tag", name)
+
+    def _declared_tag(self, keyword: str, name: str) -> str:
+        """A name for a declaration: that of a definition, if there is one of the same kind."""
+        if self._owners.setdefault(name, keyword) == keyword:
+            return name
+        known = self._declared_tags.get((keyword, name))
+        if known is None:
+            self._taken.setdefault(("tag", name), 1)
+            known = self._declared_tags[keyword, name] = self._unique("tag", name)
         return known
 
     def _unique(self, space: str, name: str) -> str:
@@ -272,8 +291,11 @@ class Header:
     def _base(self, type_id: int) -> str | None:
         """Text of a base type: unique name, or the whole body when it is anonymous."""
         record = self.btf.type(type_id)
-        keyword = KEYWORD.get(record.kind)
-        if keyword is None:
+        if record.kind == kinds.BTF_KIND_FWD:
+            keyword = "union" if record.flag else "struct"
+            return f"{keyword} {self._declared_tag(keyword, record.name)}"
+        keyword = KEYWORD.get(record.kind, "")
+        if not keyword:
             if record.kind == kinds.BTF_KIND_TYPEDEF:
                 return None if record.name in _BUILT_IN else self._name(type_id)
             if record.kind == kinds.BTF_KIND_INT and not _C_BASE_TYPE.fullmatch(record.name):
