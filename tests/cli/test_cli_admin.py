@@ -490,7 +490,13 @@ def test_run(loaded: LoadedObject, ask: Ask, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == bytes(14) + bytes(range(14, 64))
     record = json.loads(ask("prog", "run", number, "data_in", tmp_path / "in", "data_out", "-", "-j"))
     assert record["retval"] == 50
-    assert record["data_out"] == [f"0x{b:02x}" for b in bytes(14) + bytes(range(14, 64))]
+    assert record["data_out"] == list(bytes(14) + bytes(range(14, 64)))
+    given = ("prog", "run", "id", number, "data_in", tmp_path / "in", "data_out", "-")
+    assert without(bpftool_json(*given), "duration") == without(record, "duration")
+    (tmp_path / "in").write_bytes(b"fourteen bytes, and then some")
+    *ours, last = ask(*given).splitlines()
+    assert ours == [line.rstrip() for line in bpftool(*given).splitlines()[:-1]]
+    assert re.fullmatch(r"Return value: 15, duration: \d+ns", last)
 
 
 def test_statistics(loaded: LoadedObject, ask: Ask) -> None:

@@ -54,11 +54,11 @@ def test_run(words: Words, run: Callable[..., TestRun], *, in_kernel: bool) -> i
         repeat=numbers.get("repeat", 1),
         **more,
     )
-    return _show(words, paths, result)
+    return _show(words, paths, result, repeated=numbers.get("repeat", 1) > 1)
 
 
-def _show(words: Words, paths: dict[str, str], result: TestRun) -> int:
-    from tracebee.report.inspect.output import hex_bytes, hex_text, json_text
+def _show(words: Words, paths: dict[str, str], result: TestRun, *, repeated: bool) -> int:
+    from tracebee.report.inspect.output import hex_dump, json_text
 
     record: dict[str, object] = {}
     for name, output in (("data_out", result.data), ("ctx_out", result.ctx)):
@@ -66,14 +66,15 @@ def _show(words: Words, paths: dict[str, str], result: TestRun) -> int:
             with open(paths[name], "wb") as file:
                 file.write(output)
         elif name in paths:
-            record[name] = hex_bytes(output)
-            if not words.json:
-                print(f"{name.removesuffix('_out')}: {hex_text(output)}")
+            record[name] = list(output)
+            if not words.json and output:
+                print(hex_dump(output))
     record.update(retval=result.retval, duration=result.duration)
     if words.json:
         print(json_text(record, pretty=words.pretty))
     else:
-        print(f"Return value: {result.retval}, duration (average): {result.duration}ns")
+        average = " (average)" if repeated else ""
+        print(f"Return value: {result.retval}, duration{average}: {result.duration}ns")
     return 0
 
 

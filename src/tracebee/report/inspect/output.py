@@ -33,6 +33,16 @@ def hex_text(data: bytes) -> str:
     return "\n".join(lines)
 
 
+def hex_dump(data: bytes) -> str:
+    """Bytes as a dump has them: offset, sixteen in pairs, and as characters."""
+    lines = []
+    for at in range(0, len(data), 16):
+        part = data[at : at + 16]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{at:07x}\t{part.hex(' ', -2):<39} | {f'{shown[:8]} {shown[8:]}'.rstrip()}")
+    return "\n".join(lines)
+
+
 def holder_lines(record: dict[str, Any]) -> list[str]:
     """The line that names the processes of a record, when it has any."""
     if "pids" not in record:
