@@ -146,3 +146,8 @@ def test_two_of_one_name_and_size_are_one_too_many() -> None:
 def test_a_base_that_is_not_distilled(add: Callable[[Builder], int], message: str) -> None:
     with pytest.raises(DecodeError, match=f"{message} cannot be in a distilled base"):
         relocate(one_reference(add), target(lambda b: b.integer("int", 4)))
+
+
+def test_types_that_are_not_split_cannot_be_moved() -> None:
+    with pytest.raises(DecodeError, match="vmlinux is not split"):
+        relocate(target(lambda b: b.fwd("s")), target(lambda b: b.fwd("s")))

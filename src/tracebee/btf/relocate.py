@@ -27,10 +27,11 @@ def relocate(split: Btf, base: Btf) -> Btf:
     """The types of ``split``, whose base is a distilled one, on top of ``base``.
 
     :raises DecodeError: ``base`` has no type, or several, for one that the module refers to; or the
-        distilled base has types that none may have.
+        distilled base has types that none may have, or is not there.
     """
     distilled = split.base
-    assert distilled is not None
+    if distilled is None:
+        raise DecodeError(f"{split.name} is not split from a base that could be another")
     check_references(split)
     embedded = _embedded(split)
     ids = {0: 0}
