@@ -52,6 +52,21 @@ class ObjectMap(Part[MapDef], Table):
     )
 
     @property
+    def autoload(self) -> bool:
+        """Whether it is made at all; may be set before loading.
+
+        Programs that use it load where the verifier sees that they never come to that.
+        """
+        return self.name not in self._owner.not_made
+
+    @autoload.setter
+    def autoload(self, value: bool) -> None:
+        self._owner.before_loading(f"change map '{self.name}'")
+        if self.definition.contents is not None:
+            raise UsageError(f"map '{self.name}' holds the object's variables, so it is always made")
+        (self._owner.not_made.discard if value else self._owner.not_made.add)(self.name)
+
+    @property
     def key_size(self) -> int:
         """Bytes of a key. Another size than its type's makes a map without type information."""
         return self.definition.key_size

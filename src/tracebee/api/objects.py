@@ -123,7 +123,7 @@ class Object:
 
         self.before_loading("load")
         self.loaded = load_object(
-            without(for_this_kernel(self.definition), self.not_made),
+            _without_maps(without(for_this_kernel(self.definition), self.not_made), self.not_made),
             target=kernel,
             reuse=self.reused,
             log_level=log_level,
@@ -193,6 +193,13 @@ class Object:
         if self.loaded is None:
             raise UsageError(f"{self.name} is not loaded, so there is nothing to {what}", hint="call load()")
         return self.loaded
+
+
+def _without_maps(obj: model.Object, names: set[str]) -> model.Object:
+    """The object without some maps, also where others contain them."""
+    kept = (m for m in obj.maps if m.name not in names)
+    maps = tuple(m._replace(values=tuple(v for v in m.values if v[1] not in names)) for m in kept)
+    return obj._replace(maps=maps)
 
 
 class _Named(Mapping[str, T]):

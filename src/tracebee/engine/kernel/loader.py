@@ -315,6 +315,10 @@ class _Loader:
             else:
                 self.loaded.memory[definition.name] = memory
 
+    def _is_left_out(self, name: str) -> bool:
+        """Whether a map was taken out of the object: a program may name it where the kernel never comes."""
+        return name not in self.reuse and all(definition.name != name for definition in self.obj.maps)
+
     def _find_map(self, name: str) -> Map:
         name = self.inside.get(name, name)
         found = self.reuse.get(name) or self.loaded.maps.get(name)
@@ -355,6 +359,11 @@ class _Loader:
         program, image, insns = prepared.program, prepared.image, prepared.insns
         for reloc in prepared.relocs:
             (insn,) = insns[reloc.at]
+            if self._is_left_out(reloc.symbol):
+                from tracebee.btf.core_patch import POISON
+
+                insns[reloc.at] = (POISON,) * insn.slots
+                continue
             fd = self._find_map(reloc.symbol).fd
             if reloc.kind == RelocKind.MAP:
                 insns[reloc.at] = (insn._replace(src=BPF_PSEUDO_MAP_FD, imm=fd),)
