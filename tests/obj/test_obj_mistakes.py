@@ -90,6 +90,11 @@ def made(tmp_path: Path) -> Callable[[str], Object]:
             "a missing #include",
         ),
         (
+            'char _version SEC("version") = 1;',
+            "section version has 1 bytes",
+            '__u32 _version SEC("version")',
+        ),
+        (
             """
 struct bpf_elf_map { __u32 type, size_key, size_value, max_elem, flags, id, pinning; };
 struct bpf_elf_map SEC("maps") shared = { BPF_MAP_TYPE_ARRAY, 4, 4, 1, .pinning = 2 };
@@ -133,6 +138,12 @@ def test_maps_that_contradict_themselves(made: Callable[[str], Object], members:
     with pytest.raises(DecodeError) as caught:
         made(MAP % members)
     assert message in caught.value.message
+
+
+def test_a_node_without_its_flag_is_not_looked_at(made: Callable[[str], Object]) -> None:
+    given = ARRAY + "__type(key, int); __type(value, int); __uint(numa_node, 9); __uint(map_flags, %s);"
+    assert made(MAP % (given % "BPF_F_MMAPABLE")).maps[0].numa_node is None
+    assert made(MAP % (given % "BPF_F_NUMA_NODE")).maps[0].numa_node == 9
 
 
 def test_maps_that_are_no_structs(made: Callable[[str], Object]) -> None:

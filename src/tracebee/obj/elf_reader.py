@@ -95,7 +95,7 @@ class _Reader:
             programs=tuple(programs),
             functions=tuple(functions),
             btf=b"" if self.btf is None else placed_btf(self.btf, layout),
-            version=0 if version is None else int.from_bytes(layout.contents(version)[:4], layout.order),
+            version=0 if version is None else self._number(version),
             metadata=b"" if metadata is None else layout.contents(metadata),
             variables=tuple(self._variables()),
             externs=tuple(self.externs),
@@ -104,6 +104,15 @@ class _Reader:
             sections=tuple(read_sections(layout)),
             order=layout.order,
         )
+
+    def _number(self, section: Section) -> int:
+        data = self.layout.contents(section)
+        if len(data) != 4:
+            raise DecodeError(
+                f"section {section.name} has {len(data)} bytes",
+                hint=f'write __u32 _version SEC("{section.name}")',
+            )
+        return int.from_bytes(data, self.layout.order)
 
     def _exports(self) -> list[Export]:
         return [

@@ -97,7 +97,6 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
     layout = btf.struct(btf.resolve(type_id))
     numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
     numbers |= {"pinning": _LIBBPF_PIN_NONE, "numa_node": 0, "map_extra": 0}
-    given = set()
     key_type = value_type = 0
     inner_map: MapDef | None = None
     values_at = -1
@@ -107,7 +106,6 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
             if member.name in ("key_size", "value_size"):
                 _same_size(name, member.name, numbers[member.name], number)
             numbers[member.name] = number
-            given.add(member.name)
         elif member.name in ("key", "value"):
             pointee = _pointee(btf, name, member.name, member.type_id)
             size = btf.size(pointee)
@@ -154,7 +152,8 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
         value_type_id=value_type,
         inner=inner_map,
         pinning=name if numbers["pinning"] == _LIBBPF_PIN_BY_NAME else None,
-        numa_node=numbers["numa_node"] if "numa_node" in given else None,
+        # Without the flag the kernel does not look at it.
+        numa_node=numbers["numa_node"] if numbers["map_flags"] & uapi.BPF_F_NUMA_NODE else None,
         extra=numbers["map_extra"],
     )
     return definition, values_at
