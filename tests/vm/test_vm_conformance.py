@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tracebee.cli.vm import run as run_vm
 from tracebee.errors import DecodeError
 from tracebee.isa.codec import decode
 from tracebee.isa.opcodes import OPCODES, find
@@ -37,6 +38,17 @@ def test_cases_cover_every_instruction_of_every_group() -> None:
     }  # fmt: skip
     missing = {row.name for row in OPCODES} - used - outside
     assert {name for name in missing if not name.startswith("lddw_")} == set()
+
+
+@pytest.mark.needs("x86_64")
+def test_machine_code_is_not_given_what_must_be_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    names = ("fibonacci", "gcd", "error-infinite-loop", "error-null")
+    files = [str(path) for path in FILES if path.stem in names]
+    assert len(files) == 4
+    assert run_vm(["conformance", "--jit", *files]) == 0
+    out = capfd.readouterr().out
+    assert "2 of 2 cases passed" in out
+    assert "2 left out: they must be refused" in out
 
 
 def test_there_are_many() -> None:
