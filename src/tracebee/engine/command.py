@@ -123,9 +123,9 @@ class Command:
 def _allow_tracer() -> None:
     """Let a sibling trace this process, where Yama reserves that to parents (the user engine is one)."""
     if os.geteuid():
-        import ctypes
+        from tracebee.kernel.syscall import syscall
 
-        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_PR_SET_PTRACER_ANY), 0, 0, 0)
+        syscall("prctl", _PR_SET_PTRACER, _PR_SET_PTRACER_ANY, 0, 0, 0)
 
 
 def find_program(name: str) -> str:

@@ -22,6 +22,7 @@ NUMBERS: dict[str, tuple[int, int]] = {
     "mount": (165, 40),
     "umount2": (166, 39),
     "perf_event_open": (298, 241),
+    "prctl": (157, 167),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "seccomp": (317, 277),

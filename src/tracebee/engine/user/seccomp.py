@@ -10,6 +10,7 @@ import ctypes
 import struct
 
 from tracebee.errors import KernelError
+from tracebee.kernel.syscall import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,12 +57,11 @@ def install(program: bytes) -> None:
 
     :raises KernelError: refused (the kernel lacks seccomp filters).
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(program, len(program))
     fprog = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code))
     holder = ctypes.create_string_buffer(fprog, len(fprog))
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
-        _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.c_ulong(ctypes.addressof(holder)), 0, 0
-    ):
-        number = ctypes.get_errno()
-        raise KernelError("prctl(PR_SET_SECCOMP)", number, "the kernel refuses a seccomp filter")
+    result = syscall("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or syscall(
+        "prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(holder), 0, 0
+    )
+    if result < 0:
+        raise KernelError("prctl(PR_SET_SECCOMP)", -result, "the kernel refuses a seccomp filter")

@@ -7,7 +7,6 @@ It tells the other by a pipe, a line each: ``ready``, ``error TEXT``, ``warn TEX
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import os
 import signal
@@ -18,6 +17,7 @@ from tracebee.engine.user.dispatch import Dispatcher
 from tracebee.engine.user.ptrace import Gone
 from tracebee.engine.user.tracer import Tracer
 from tracebee.errors import TracebeeError
+from tracebee.kernel.syscall import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Worker:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, self._stop)
         signal.signal(signal.SIGALRM, _wake)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGUSR1), 0, 0, 0)
+        syscall("prctl", _PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
         periods = (
             [min(_HEARTBEAT, *(t.period for t in self.plan.timers))] if self.plan.timers else [_HEARTBEAT]
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tracebee.vm.maps.create import MapSpace
 
 _EOPNOTSUPP = 95
+_libc = ctypes.CDLL(None)
 _C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 5)
 # The ring buffer's text has the page size of x86-64, and of most arm64 kernels, in it.
 _TEXTS = ("maps.s", "process.s", "memory.s", "strings.s", *(("ringbuf.s",) if mmap.PAGESIZE == 4096 else ()))
@@ -57,7 +58,7 @@ class NativeFunctions:
         }
 
     def _outside(self, name: str) -> int:
-        function = self._callbacks.get(name) or ctypes.CDLL(None)[name]
+        function = self._callbacks.get(name) or _libc[name]
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None, f"the C library has no {name}"
         return address
@@ -128,12 +129,12 @@ def _thread_id() -> str:
     """
     import threading
 
-    libc = ctypes.CDLL(None)
-    libc.pthread_self.restype = ctypes.c_void_p
+    thread_self = _libc.pthread_self
+    thread_self.restype = ctypes.c_void_p
     seen: list[set[int]] = []
 
     def look() -> None:
-        words = (ctypes.c_uint32 * _DESCRIPTION).from_address(libc.pthread_self())
+        words = (ctypes.c_uint32 * _DESCRIPTION).from_address(thread_self())
         me = threading.get_native_id()
         seen.append({4 * at for at, word in enumerate(words) if word == me})
 
@@ -152,7 +153,7 @@ _DESCRIPTION = 256  # words of a thread's description to search: struct pthread 
 
 
 def _cpu() -> int:
-    return int(ctypes.CDLL(None).sched_getcpu())
+    return int(_libc.sched_getcpu())
 
 
 @functools.cache
