@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tracebee.btf.reader import Btf
+    from tracebee.engine.kernel.core import Core
     from tracebee.isa.insn import Insn
     from tracebee.obj.model import Object, Reloc
 
@@ -33,6 +34,9 @@ def run(argv: list[str]) -> int:
 
     :raises TracebeeError: the file or script cannot be read.
     """
+    from tracebee.engine.kernel import core as relocations
+    from tracebee.engine.kernel.poison import COMPLAINT, find_lack
+    from tracebee.obj.image import build_image
     from tracebee.vm.verifier import verify
 
     options = _Options(argv)
@@ -46,6 +50,7 @@ def run(argv: list[str]) -> int:
             f"there is no program '{options.program}'", hint="the programs are " + ", ".join(names)
         )
     btf = _kernel_types()
+    core = None if btf is None else relocations.Core(obj, btf)
     refused = 0
     for definition in obj.programs:
         if options.program and definition.name != options.program:
@@ -54,12 +59,15 @@ def run(argv: list[str]) -> int:
             obj,
             definition.name,
             btf=btf,
-            core=_core(obj, btf),
+            core=None if core is None else _patcher(core),
             privileged=not options.unprivileged,
             uninitialised_stack=not options.strict,
             limit=options.limit,
         )
         refused += not verdict.accepted
+        if core is not None and COMPLAINT in verdict.message:
+            lack = find_lack(definition.name, build_image(obj, definition), verdict.slot, core)
+            verdict = verdict._replace(**({} if lack is None else lack._asdict()))
         print(f"{definition.name} ({definition.section}): {verdict.explain()}")
     return 1 if refused else 0
 
@@ -144,10 +152,5 @@ def _kernel_types() -> Btf | None:
         return None
 
 
-def _core(obj: Object, btf: Btf | None) -> Callable[[Insn, Reloc], Insn] | None:
-    if btf is None:
-        return None
-    from tracebee.engine.kernel.core import Core
-
-    core = Core(obj, btf)
+def _patcher(core: Core) -> Callable[[Insn, Reloc], Insn]:
     return lambda insn, reloc: core.patch(insn, reloc)[0]

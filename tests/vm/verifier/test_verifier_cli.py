@@ -89,4 +89,11 @@ def test_an_object_file(compiled: Callable[[str], str]) -> None:
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("exec (raw_tp/sched_process_exec): accepted")
     # What this kernel lacks is refused here too.
-    assert "unknown#195896080" in run(compiled("missing")).stdout
+    done = run(compiled("missing"))
+    assert done.returncode == 1
+    assert "program 'exec' needs the field struct task_struct___mine.no_such_member" in done.stdout
+    _, line, caret, *_ = done.stdout.splitlines()
+    assert line.endswith("| \tseen = BPF_CORE_READ(task, no_such_member);")
+    assert line[caret.index("^") :].startswith("no_such_member")
+    assert caret.count("\t") == 1
+    assert "bpf_core_field_exists()" in done.stdout

@@ -12,7 +12,8 @@ import re
 from tracebee.btf import core_kinds as ck
 from tracebee.engine.kernel.refusal import at_line, last_slot, line_at
 from tracebee.errors import VerifierError
-from tracebee.obj.model import RelocKind
+from tracebee.obj.model import LineInfo, RelocKind
+from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from tracebee.engine.kernel.core import Core
     from tracebee.obj.image import Image
-    from tracebee.obj.model import CoreReloc, LineInfo
+    from tracebee.obj.model import CoreReloc
 
 # How the log names the helper: 0x0bad2310, "bad relo".
 COMPLAINT = "unknown#195896080"
@@ -35,27 +36,39 @@ def explain_poison(error: VerifierError, name: str, image: Image, core: Callable
     if COMPLAINT not in error.log:
         return error
     slot = last_slot(error.log)
-    reloc = next((r for r in image.relocs if image.slots[r.at] == slot), None)
-    if slot is None or reloc is None:
+    lack = None if slot is None else find_lack(name, image, slot, core())
+    if lack is None:
         return error
+    message = lack.message if lack.line is None else at_line(lack.line, lack.message)
+    return VerifierError(error.call, error.errno, message, error.log, hint=lack.hint)
+
+
+class Lack(NamedTuple):
+    """What a program needs and the kernel lacks, what to do, and the line that needs it."""
+
+    message: str
+    hint: str
+    line: LineInfo | None
+
+
+def find_lack(name: str, image: Image, slot: int, core: Core) -> Lack | None:
+    """What the poisoned instruction of a slot stands for; None when it is none.
+
+    :param name: the program's.
+    """
+    reloc = next((r for r in image.relocs if image.slots[r.at] == slot), None)
+    if reloc is None:
+        return None
     if reloc.kind == RelocKind.KFUNC:
         thing = reloc.symbol
         what = f"calls the function '{thing}', which this kernel does not have"
         hint = "guard the call with bpf_ksym_exists()"
-    elif reloc.kind in (RelocKind.MAP, RelocKind.DATA):
-        thing = reloc.symbol
-        what = f"uses the map '{thing}', which was left out"
-        hint = "guard its uses with a `const volatile` variable that is set before loading"
     elif reloc.core is not None:
-        thing = core().describe(reloc.core)
-        what, hint = _core_lacks(core(), reloc.core, thing)
+        thing = core.describe(reloc.core)
+        what, hint = _core_lacks(core, reloc.core, thing)
     else:
-        return error
-    message = f"program '{name}' {what}"
-    line = _line_of(thing, image, slot)
-    if line is not None:
-        message = at_line(line, message)
-    return VerifierError(error.call, error.errno, message, error.log, hint=hint)
+        return None
+    return Lack(f"program '{name}' {what}", hint, _line_of(thing, image, slot))
 
 
 def _line_of(thing: str, image: Image, slot: int) -> LineInfo | None:

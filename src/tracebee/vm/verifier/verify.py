@@ -69,7 +69,9 @@ class Verdict(NamedTuple):
         if self.line is not None:
             out.append(f"{self.line.file}:{self.line.line}:{self.line.column}: error: {self.message}")
             out.append(f"{self.line.line:>5} | {self.line.text}")
-            out.append(" " * 6 + "| " + " " * max(self.line.column - 1, 0) + "^")
+            # Tabs stay tabs, so that the caret stands under the text in any terminal.
+            before = self.line.text[: max(self.line.column - 1, 0)]
+            out.append(" " * 6 + "| " + "".join("\t" if c == "\t" else " " for c in before) + "^")
         else:
             out.append(f"error: {self.message}")
         if self.hint:
