@@ -116,22 +116,47 @@ def test_interrupted_loads_are_repeated() -> None:
 def test_log_grows_until_it_fits() -> None:
     text = "0: R1=ctx()\n; return x\nR0 !read_ok\nprocessed 1 insns\n"
 
-    def too_small(at: int) -> int:
-        write_memory(at + 140, struct.pack("=I", 100 << 20))  # log_true_size
-        return -errno.ENOSPC
-
     def refuse(at: int) -> int:
         write_memory(struct.unpack("=Q", read_memory(at + 32, 8))[0], text.encode())
         return -errno.EACCES
 
-    kernel = FakeKernel(-errno.EACCES, too_small, refuse)
+    kernel = FakeKernel(-errno.EACCES, -errno.ENOSPC, refuse)
     with stand_in(kernel), pytest.raises(VerifierError) as caught:
         Program.load(bytes(16), uapi.BPF_PROG_TYPE_KPROBE, name="p")
     assert caught.value.log == text
     assert caught.value.errno == errno.EACCES
     assert caught.value.message == "the kernel's verifier refused program 'p': R0 !read_ok (EACCES)"
     sizes = [attr.PROG_LOAD.get(sent, "log_size") for _, sent in kernel.calls]
-    assert sizes == [0, 1 << 24, 100 << 20]
+    assert sizes == [0, 1 << 24, 1 << 26]
+
+
+def test_the_end_of_a_long_log_is_enough() -> None:
+    """A kernel that tells its length keeps its end, and a verification more costs seconds."""
+
+    def cut(at: int) -> int:
+        write_memory(at + 140, struct.pack("=I", 100 << 20))  # log_true_size
+        write_memory(
+            struct.unpack("=Q", read_memory(at + 32, 8))[0], b"5: (05) goto pc-1\nloop\nprocessed 9 insns\n"
+        )
+        return -errno.ENOSPC
+
+    kernel = FakeKernel(-errno.E2BIG, cut)
+    with stand_in(kernel), pytest.raises(VerifierError) as caught:
+        Program.load(bytes(16), uapi.BPF_PROG_TYPE_KPROBE, name="p")
+    assert caught.value.errno == errno.E2BIG
+    assert caught.value.message == "the kernel's verifier refused program 'p': loop (E2BIG)"
+    assert len(kernel.calls) == 2
+
+
+def test_a_log_that_was_asked_for_is_whole() -> None:
+    def too_small(at: int) -> int:
+        write_memory(at + 140, struct.pack("=I", 100 << 20))  # log_true_size
+        return -errno.ENOSPC
+
+    kernel = FakeKernel(too_small, os.open("/dev/null", os.O_RDONLY))
+    with stand_in(kernel):
+        Program.load(bytes(16), uapi.BPF_PROG_TYPE_KPROBE, log_level=1).close()
+    assert [attr.PROG_LOAD.get(sent, "log_size") for _, sent in kernel.calls] == [1 << 24, 100 << 20]
 
 
 def test_a_batch_falls_back_to_single_lookups() -> None:

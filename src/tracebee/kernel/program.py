@@ -130,8 +130,10 @@ class Program(Fd):
             result = try_bpf(uapi.BPF_PROG_LOAD, attr)
             if result < 0:
                 number = result
-                result, log = _load_with_log(attr, uapi.BPF_LOG_LEVEL1, log_size or _LOG_SIZE)
-                if result < 0 and not log:
+                result, log = _load_with_log(
+                    attr, uapi.BPF_LOG_LEVEL1, log_size or _LOG_SIZE, end_will_do=True
+                )
+                if result == _ENOSPC or (result < 0 and not log):
                     result = number  # a kernel may refuse the log itself: the first answer counts
         if result < 0:
             raise _refusal(name, -result, log)
@@ -292,15 +294,20 @@ def enable_stats(kind: int = uapi.BPF_STATS_RUN_TIME) -> Fd:
     return Fd(bpf(uapi.BPF_ENABLE_STATS, ENABLE_STATS.pack(type=kind)))
 
 
-def _load_with_log(attr: bytearray, level: int, size: int) -> tuple[int, str]:
+def _load_with_log(attr: bytearray, level: int, size: int, *, end_will_do: bool = False) -> tuple[int, str]:
+    """The result and the log, in a buffer that grows until it is large enough.
+
+    The log of a program that is known to be refused may be cut: verifying a large one once more takes
+    seconds. Kernels that say how long it is (``log_true_size``, 6.4) keep its end, where the reason is.
+    """
     while True:
         log = bytearray(size)
         PROG_LOAD.set(attr, log_level=level, log_size=size, log_buf=address(log))
         result = try_bpf(uapi.BPF_PROG_LOAD, attr)
-        if result != _ENOSPC or size >= _LOG_MAX:
+        true_size = PROG_LOAD.get(attr, "log_true_size")
+        if result != _ENOSPC or size >= _LOG_MAX or (end_will_do and true_size):
             return result, log[: log.find(0)].decode(errors="replace")
-        # log_true_size (6.4) tells how much it takes; older kernels leave it 0.
-        size = min(max(size * 4, PROG_LOAD.get(attr, "log_true_size")), _LOG_MAX)
+        size = min(max(size * 4, true_size), _LOG_MAX)
 
 
 def _refusal(name: str, number: int, log: str) -> Exception:
