@@ -53,7 +53,12 @@ class TracebeeError(Exception):
 
 
 class Diagnostic(TracebeeError):  # noqa: N818 - the compilers' word for it
-    """One finding about a script at a place; ``severity`` is ``error`` or ``warning``."""
+    """One finding about a script at a place; ``severity`` is ``error`` or ``warning``.
+
+    ``source`` is the text that the span is of, where a script has imported or included others.
+    """
+
+    source: Source | None = None
 
     def __init__(
         self, message: str, span: Span = NOWHERE, *, hint: str | None = None, severity: str = "error"
@@ -64,6 +69,7 @@ class Diagnostic(TracebeeError):  # noqa: N818 - the compilers' word for it
 
     def render(self, source: Source) -> str:
         """The finding as ``name:line:col: error: ...`` with the source line and a caret."""
+        source = self.source or source
         if self.span == NOWHERE:
             head = f"{source.name}: {self.severity}: {self.message}"
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tracebee.api.compiling import compile_text
 from tracebee.errors import SourceError
 from tracebee.lang.frontend import Loaded, load
 from tracebee.source import Source
@@ -114,6 +115,19 @@ def test_errors_have_their_place(folder: Path, header: str, text: str, message: 
         script(folder, text or '#include "bad.h"\nBEGIN { }')
     assert caught.value.message.startswith(f"{folder}/{message}")
     assert "| " in caught.value.message
+
+
+@pytest.mark.needs("btf")
+def test_warnings_have_their_place_too(folder: Path) -> None:
+    (folder / "part.bt").write_text("BEGIN { }\n\nbegin, iter:no_such_iterator { }\n")
+    main = Source(str(folder / "main.bt"), 'import "part.bt";\nBEGIN { }')
+    (folder / "main.bt").write_text(main.text)
+    told: list[str] = []
+    compile_text(main, warn=lambda finding: told.append(getattr(finding, "render", str)(main)))
+    (warning,) = told
+    head, line, _ = warning.splitlines()[:3]
+    assert head.startswith(f"{folder}/part.bt:3:8: warning: ")
+    assert line.endswith("| begin, iter:no_such_iterator { }")
 
 
 def test_a_missing_header_before_the_script() -> None:

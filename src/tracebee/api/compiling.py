@@ -70,6 +70,12 @@ def compile_text(
         headers=headers,
         header_directories=header_directories,
     )
+
+    def tell(finding: Diagnostic) -> None:
+        assert warn is not None
+        finding.source = loaded.source
+        warn(finding)
+
     settings: dict[str, Any] = {n: s.default for n, s in SETTINGS.items() if s.default is not None}
     settings |= from_environment(os.environ if environment is None else environment)
     settings |= {**(config or {}), **loaded.settings}
@@ -95,7 +101,7 @@ def compile_text(
             symbol=this_machine.kernel_address,
             user_symbol=this_machine.user_symbol,
             cpu_version=_cpu_version if cpu_version is None else cpu_version,
-            warn=warn,
+            warn=None if warn is None else tell,
             after_pass=after_pass,
         ),
         definitions=loaded.definitions,
