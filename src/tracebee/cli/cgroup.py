@@ -6,7 +6,8 @@ from tracebee import uapi
 from tracebee.cli import choice
 from tracebee.cli.words import Words, dispatch
 from tracebee.errors import UnsupportedError, UsageError
-from tracebee.report.inspect.cgroup import CGROUP_TYPES, cgroup_head, cgroup_text, open_group
+from tracebee.kernel.cgroups import open_group
+from tracebee.report.inspect.cgroup import CGROUP_TYPES, cgroup_head, cgroup_text
 
 USAGE = """\
 usage: tracebee cgroup [tree] [CGROUP] [effective]      groups with programs below one, or of the machine

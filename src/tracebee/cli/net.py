@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-
 from tracebee import uapi
 from tracebee.cli import choice
 from tracebee.cli.words import Words, dispatch
-from tracebee.errors import SymbolError, UsageError
+from tracebee.errors import UsageError
 from tracebee.kernel import netlink
+from tracebee.kernel.devices import device_number
 
 USAGE = """\
 usage: tracebee net [show|list] [dev NAME]      programs of this network namespace, or of one device
@@ -83,11 +82,4 @@ def _attach_type(words: Words) -> str:
 
 def _device(words: Words) -> int:
     words.expect("dev")
-    name = words.next("a network device")
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        from tracebee.suggest import nearest
-
-        known = nearest(name, [known for _, known in socket.if_nameindex()])
-        raise SymbolError(f"there is no network device '{name}'", known, hint=None) from None
+    return device_number(words.next("a network device"))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from tracebee.errors import SymbolError
+from tracebee.kernel.fd import Fd
 from tracebee.kernel.mounts import mounted
 
 
@@ -21,6 +23,19 @@ def cgroup_id(path: str) -> int:
     :raises OSError: there is no such directory.
     """
     return os.stat(path).st_ino
+
+
+def open_group(path: str) -> Fd:
+    """A control group's directory, open.
+
+    :raises SymbolError: it cannot be opened.
+    """
+    try:
+        return Fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        hint = "give a directory of a cgroup2 file system; 'tracebee cgroup tree' lists those with programs"
+        raise SymbolError(f"cannot open control group '{path}': {reason}", hint=hint) from None
 
 
 def path_of(group: int) -> str | None:

@@ -7,10 +7,11 @@ except on kernels that have none for socket maps. Source: ``kernel/bpf/syscall.c
 from __future__ import annotations
 
 import os
-import socket
 
 from tracebee import uapi
 from tracebee.errors import SymbolError, UnsupportedError, UsageError
+from tracebee.kernel.cgroups import open_group
+from tracebee.kernel.devices import device_number
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.link import Link
 from tracebee.kernel.perf import HARDWARE_EVENTS, PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS
@@ -57,7 +58,7 @@ def to_cgroup(loaded: LoadedObject, name: str, path: str) -> Link:
     :raises SymbolError: there is none. KernelError: this program cannot be attached to one.
     """
     definition = _definition(loaded, name)
-    with _opened(path, "control group", os.O_DIRECTORY) as group:
+    with open_group(path) as group:
         return Link.create(
             loaded.programs[name].fd,
             group.fd,
@@ -97,7 +98,7 @@ def to_device(
                 raise UsageError("a device has one xdp program, so there is no order")
             flags |= flag
             place["tcx_relative_fd"] = other.fd  # netkit has it in the same place
-    number = _device(device)
+    number = device if isinstance(device, int) else device_number(device)
     what = f"program '{name}' to device '{device}'"
     return Link.create(loaded.programs[name].fd, number, attach_type, flags=flags, what=what, **place)
 
@@ -107,7 +108,7 @@ def to_netns(loaded: LoadedObject, name: str, path: str) -> Link:
 
     :param path: ``/proc/PID/ns/net``, or ``/run/netns/NAME`` of one made with ip-netns(8).
     """
-    with _opened(path, "network namespace") as namespace:
+    with _namespace(path) as namespace:
         return Link.create(
             loaded.programs[name].fd,
             namespace.fd,
@@ -203,18 +204,10 @@ def _definition(loaded: LoadedObject, name: str) -> ProgramDef:
     return next(p for p in loaded.object.programs if p.name == name)
 
 
-def _opened(path: str, what: str, flags: int = 0) -> Fd:
+def _namespace(path: str) -> Fd:
     try:
-        return Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags))
+        return Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        raise SymbolError(f"cannot open {what} '{path}': {(error.strerror or '').lower()}") from None
-
-
-def _device(device: str | int) -> int:
-    if isinstance(device, int):
-        return device
-    try:
-        return socket.if_nametoindex(device)
-    except OSError:
-        known = [name for _, name in socket.if_nameindex()]
-        raise SymbolError(f"there is no network device '{device}'", known) from None
+        reason = (error.strerror or "").lower()
+        hint = "give /proc/PID/ns/net, or /run/netns/NAME of one made with 'ip netns add'"
+        raise SymbolError(f"cannot open network namespace '{path}': {reason}", hint=hint) from None

@@ -8,7 +8,7 @@ from tracebee import uapi
 from tracebee.errors import KernelError, SymbolError, TracebeeError
 from tracebee.kernel import choose
 from tracebee.kernel.attached import attached
-from tracebee.kernel.fd import Fd
+from tracebee.kernel.cgroups import open_group
 from tracebee.kernel.program import Program
 
 TYPE_CHECKING = False
@@ -65,19 +65,6 @@ def cgroup_tree(root: str, *, effective: bool = False) -> Iterator[Record]:
             continue  # removed meanwhile
         if programs:
             yield {"cgroup": place, "programs": programs}
-
-
-def open_group(path: str) -> Fd:
-    """A control group's directory, open.
-
-    :raises SymbolError: it cannot be opened.
-    """
-    try:
-        return Fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except OSError as error:
-        reason = (error.strerror or "").lower()
-        hint = "give a directory of a cgroup2 file system; 'tracebee cgroup tree' lists those with programs"
-        raise SymbolError(f"cannot open control group '{path}': {reason}", hint=hint) from None
 
 
 def cgroup_head(*, effective: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tracebee import uapi
+from tracebee.kernel.devices import device_name
 from tracebee.kernel.perf import HARDWARE_EVENTS, SOFTWARE_EVENTS
 
 TYPE_CHECKING = False
@@ -83,18 +84,6 @@ def _plain(record: dict[str, Any], info: LinkInfo) -> None:
 def _device(record: dict[str, Any], info: LinkInfo) -> None:
     record["devname"] = device_name(info.fields["ifindex"])
     _plain(record, info)
-
-
-def device_name(ifindex: int) -> str:
-    """A network device's name by its number, where it is one of this network namespace."""
-    if not ifindex:
-        return "(detached)"
-    import socket
-
-    try:
-        return socket.if_indextoname(ifindex)
-    except OSError:
-        return "(unknown)"
 
 
 def _netfilter(record: dict[str, Any], info: LinkInfo) -> None:
