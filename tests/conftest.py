@@ -8,10 +8,13 @@ was left. Each need is probed for, never assumed from a version.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import json
 import os
 import shutil
+import socket
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +26,9 @@ import pytest
 # A slow machine is no failure: no test has a deadline of its own.
 hypothesis.settings.register_profile("tracebee", deadline=None)
 hypothesis.settings.load_profile("tracebee")
+
+_CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
 def _root() -> bool:
@@ -185,23 +191,47 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
         include = f"-I/usr/include/{machine}-linux-gnu"
         registers = "-D__TARGET_ARCH_" + {"x86_64": "x86", "aarch64": "arm64"}[machine]
         source = str(sources / f"{name}.bpf.c")
-        command = [
-            "clang",
-            "-O2",
-            "-g",
-            "-target",
-            "bpf",
-            include,
-            registers,
-            "-c",
-            source,
-            "-o",
-            str(target),
-        ]
+        options = ["-O2", "-g", "-target", "bpf", include, registers]
+        command = ["clang", *options, "-c", source, "-o", str(target)]
         subprocess.run(command, check=True)
         return str(target)
 
     return build
+
+
+@pytest.fixture
+def bpffs() -> Iterator[str]:
+    """A BPF file system of its own, mounted nowhere."""
+    from tracebee.kernel.mounts import open_detached
+
+    with open_detached("bpf") as root:
+        yield f"/proc/self/fd/{root.fd}"
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of its own, with one below it."""
+    from tracebee.kernel.mounts import open_detached
+
+    with open_detached("cgroup2") as root:
+        path = Path(f"/proc/{os.getpid()}/fd/{root.fd}/tracebee_test_{os.getpid()}")
+        below = path / "below"
+        below.mkdir(parents=True)
+        yield path
+        below.rmdir()
+        path.rmdir()
+
+
+@pytest.fixture
+def network() -> Iterator[None]:
+    """A network namespace for this thread alone, its loopback up."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as home:
+        assert libc.unshare(_CLONE_NEWNET) == 0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+        yield
+        assert libc.setns(home.fileno(), _CLONE_NEWNET) == 0
 
 
 @pytest.fixture(autouse=True)

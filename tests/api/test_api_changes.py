@@ -12,17 +12,10 @@ import tracebee
 from tracebee import uapi
 from tracebee.errors import EncodeError, SymbolError, UnsupportedError, UsageError
 from tracebee.kernel import pins
-from tracebee.kernel.mounts import open_detached
 from tracebee.kernel.program import Program
 
 pytestmark = [pytest.mark.needs("bpf", "clang")]
 PACKET = bytes(14)
-
-
-@pytest.fixture
-def bpffs() -> Iterator[str]:
-    with open_detached("bpf") as root:
-        yield f"/proc/self/fd/{root.fd}"
 
 
 @pytest.fixture

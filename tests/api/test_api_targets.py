@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import mmap
 import os
 import re
 import socket
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,15 +16,12 @@ import pytest
 import tracebee
 from tracebee.errors import SymbolError, UnsupportedError, UsageError
 from tracebee.kernel.fd import Fd
-from tracebee.kernel.mounts import open_detached
 from tracebee.kernel.perf import PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS, PerfEvent
 from tracebee.kernel.program import query
 from tracebee.uapi import BPF_FLOW_DISSECTOR
 
 pytestmark = [pytest.mark.needs("bpf", "clang")]
 
-CLONE_NEWNET = 0x40000000
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 NUMBERS = {
     "device": 0,
     "arriving": 1,
@@ -44,29 +39,6 @@ NUMBERS = {
     "raw": 14,
     "session": 15,
 }
-
-
-@pytest.fixture
-def network() -> Iterator[None]:
-    """A network namespace for this thread alone, its loopback up."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Fd(os.open("/proc/thread-self/ns/net", os.O_RDONLY)) as home:
-        assert libc.unshare(CLONE_NEWNET) == 0
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            name = struct.pack("16sH14x", b"lo", IFF_UP)
-            fcntl.ioctl(any_socket, SIOCSIFFLAGS, name)
-        yield
-        assert libc.setns(home.fd, CLONE_NEWNET) == 0
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group of its own."""
-    with open_detached("cgroup2") as root:
-        path = Path(f"/proc/{os.getpid()}/fd/{root.fd}/tracebee_test_{os.getpid()}")
-        path.mkdir()
-        yield path
-        path.rmdir()
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from tracebee.isa.asm import assemble
 from tracebee.isa.codec import encode
 from tracebee.kernel.link import Link
 from tracebee.kernel.map import Map
-from tracebee.kernel.mounts import open_detached
 from tracebee.kernel.perf import PerfEvent
 from tracebee.kernel.program import Program
 from tracebee.kernel.tracefs import event_id
@@ -47,38 +46,6 @@ def loaded(compiled: Callable[[str], str]) -> Iterator[LoadedObject]:
     with load_object(read_object(compiled("admin"))) as made:
         made.maps["table"].update(struct.pack("=i", 3), VALUE)
         yield made
-
-
-@pytest.fixture
-def bpffs() -> Iterator[str]:
-    with open_detached("bpf") as root:
-        yield f"/proc/self/fd/{root.fd}"
-
-
-@pytest.fixture
-def ask(capfd: pytest.CaptureFixture[str]) -> Ask:
-    """Run a command line of ours that succeeds; what it printed."""
-
-    def run(*words: object) -> str:
-        code = guarded([str(word) for word in words])
-        out = capfd.readouterr()
-        assert (code, out.err) == (0, "")
-        return out.out
-
-    return run
-
-
-@pytest.fixture
-def fail(capfd: pytest.CaptureFixture[str]) -> Ask:
-    """Run a command line of ours that fails; what it said."""
-
-    def run(*words: object) -> str:
-        assert guarded([str(word) for word in words]) == 1
-        out = capfd.readouterr()
-        assert out.out == ""
-        return out.err
-
-    return run
 
 
 def bpftool(*words: object) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
 import os
 import socket
-import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,76 +16,16 @@ from tracebee import uapi
 from tracebee.cli.main import guarded
 from tracebee.isa.asm import assemble
 from tracebee.isa.codec import encode
-from tracebee.kernel.fd import Fd
 from tracebee.kernel.link import Link
 from tracebee.kernel.map import Map
-from tracebee.kernel.mounts import open_detached
 from tracebee.kernel.program import Program
 from tracebee.obj.model import MapDef
 
 pytestmark = [pytest.mark.needs("bpf", "bpftool")]
 
 Ask = Callable[..., str]
-CLONE_NEWNET = 0x40000000
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 PASS = encode(assemble("r0 = 2\nexit"))
 ALLOW = encode(assemble("r0 = 1\nexit"))
-
-
-@pytest.fixture
-def network() -> Iterator[None]:
-    """A network namespace for this thread alone, its loopback up."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Fd(os.open("/proc/thread-self/ns/net", os.O_RDONLY)) as home:
-        assert libc.unshare(CLONE_NEWNET) == 0
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-        yield
-        assert libc.setns(home.fd, CLONE_NEWNET) == 0
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group of its own, with one below it."""
-    with open_detached("cgroup2") as root:
-        path = Path(f"/proc/{os.getpid()}/fd/{root.fd}/tracebee_test_{os.getpid()}")
-        below = path / "below"
-        below.mkdir(parents=True)
-        yield path
-        below.rmdir()
-        path.rmdir()
-
-
-@pytest.fixture
-def bpffs() -> Iterator[str]:
-    with open_detached("bpf") as root:
-        yield f"/proc/self/fd/{root.fd}"
-
-
-@pytest.fixture
-def ask(capfd: pytest.CaptureFixture[str]) -> Ask:
-    """Run a command line of ours that succeeds; what it printed."""
-
-    def run(*words: object) -> str:
-        code = guarded([str(word) for word in words])
-        out = capfd.readouterr()
-        assert (code, out.err) == (0, "")
-        return out.out
-
-    return run
-
-
-@pytest.fixture
-def fail(capfd: pytest.CaptureFixture[str]) -> Ask:
-    """Run a command line of ours that fails; what it said."""
-
-    def run(*words: object) -> str:
-        assert guarded([str(word) for word in words]) == 1
-        out = capfd.readouterr()
-        assert out.out == ""
-        return out.err
-
-    return run
 
 
 def bpftool(*words: object) -> Any:

@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tracebee.engine.kernel.loader import load_object
 from tracebee.errors import VerifierError
-from tracebee.kernel.mounts import open_detached
 from tracebee.obj.elf_reader import read_object
 
 pytestmark = [pytest.mark.needs("bpf", "clang")]
-
-
-@pytest.fixture
-def bpffs() -> Iterator[str]:
-    with open_detached("bpf") as root:
-        yield f"/proc/self/fd/{root.fd}"
 
 
 def test_a_refused_object_leaves_no_name(compiled: Callable[[str], str], bpffs: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,16 +16,9 @@ from tracebee.engine.kernel.sections import attach_section, is_attachable
 from tracebee.errors import DecodeError, Diagnostic, KernelError, UnsupportedError, UsageError
 from tracebee.kernel import pins
 from tracebee.kernel.map import Map
-from tracebee.kernel.mounts import open_detached
 from tracebee.obj.elf_reader import read_object
 
 pytestmark = [pytest.mark.needs("bpf", "clang")]
-
-
-@pytest.fixture
-def bpffs() -> Iterator[str]:
-    with open_detached("bpf") as root:
-        yield f"/proc/self/fd/{root.fd}"
 
 
 def hits(loaded: LoadedObject) -> list[int]:

@@ -16,7 +16,7 @@ from tracebee.btf import kinds
 from tracebee.errors import KernelError, SymbolError, VerifierError
 from tracebee.isa.asm import assemble
 from tracebee.isa.codec import encode
-from tracebee.kernel import attr, cpus, mounts, program, ringbuf
+from tracebee.kernel import attr, cpus, program, ringbuf
 from tracebee.kernel.bpf import try_bpf
 from tracebee.kernel.btf import Btf
 from tracebee.kernel.fd import Fd
@@ -80,13 +80,6 @@ def total(counter: Map) -> int:
     value = counter.lookup(key(0))
     assert value is not None
     return int(struct.unpack("=Q", value)[0])
-
-
-@pytest.fixture
-def bpffs() -> Iterator[str]:
-    """A private directory of a bpffs that is attached nowhere."""
-    with mounts.open_detached("bpf") as root:
-        yield f"/proc/self/fd/{root.fd}"
 
 
 HASHES = [uapi.BPF_MAP_TYPE_HASH, uapi.BPF_MAP_TYPE_LRU_HASH]
