@@ -297,7 +297,7 @@ def test_log_on_request() -> None:
 def test_a_long_log_is_whole() -> None:
     code = encode(assemble("\n".join(["r0 = 0"] * 3000 + ["r0 = r5", "exit"])))
     with pytest.raises(VerifierError) as caught:
-        Program.load(code, uapi.BPF_PROG_TYPE_KPROBE, log_size=4096)
+        Program.load(code, uapi.BPF_PROG_TYPE_KPROBE, log_level=1, log_size=4096)
     assert "R5 !read_ok" in caught.value.message
     assert len(caught.value.log) > 30000
 

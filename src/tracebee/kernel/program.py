@@ -83,8 +83,8 @@ class Program(Fd):
     ) -> Self:
         """Load a program (``BPF_PROG_LOAD``).
 
-        The first try is without a log, which costs the verifier time; a refusal is repeated with one,
-        the buffer growing until the log fits.
+        The first try is without a log, which costs the verifier time; a refusal is repeated with one, of
+        which the end will do. A log that was asked for is whole: the buffer grows until it fits.
 
         :param insns: encoded instructions, subprograms behind the main one; descriptors filled in.
         :param func_info: ``(first slot, BTF id)`` of each function, ascending.
@@ -94,6 +94,8 @@ class Program(Fd):
         :param attach_fd: a module's BTF, or the program to extend or trace.
         :param fd_array: descriptors that kfunc calls and map indexes refer to.
         :param log_level: BPF_LOG_* bits for a log even on success.
+        :param log_size: bytes of the buffer that is tried first; by default one that most logs fit.
+        :param kern_version: what kprobe programs of old kernels must name; by default the running one.
         :raises VerifierError: refused, ``log`` says why; KernelError, PrivilegeError: another failure.
         """
         functions = b"".join(struct.pack("=2I", *row) for row in func_info)
