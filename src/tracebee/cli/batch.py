@@ -47,9 +47,7 @@ def _all(words: Words, file: TextIO) -> int:
             break
         number += 1
     if words.json:
-        from tracebee.report.inspect.output import json_text
-
-        print(json_text(done, pretty=words.pretty))
+        words.print_json(done)
     elif not code:
         print(f"processed {number} commands")
     return code

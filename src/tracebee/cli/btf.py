@@ -57,10 +57,8 @@ def _dump(words: Words) -> int:
         print(format_c(btf, ids, by_name=by_name), end="")
         return 0
     if words.json:
-        from tracebee.report.inspect.output import json_text
-
         records = [record for record in raw.records(btf) if ids is None or record["id"] in ids]
-        print(json_text({"types": records}, pretty=words.pretty))
+        words.print_json({"types": records})
         return 0
     wanted = True
     for line in raw.format_raw(btf):

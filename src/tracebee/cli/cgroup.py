@@ -37,7 +37,7 @@ def _show(words: Words) -> int:
     words.end()
     records = cgroup_records(path, effective=effective)
     if words.json:
-        return _json(words, records)
+        return words.print_json(records)
     if records:
         print(cgroup_head(effective=effective))
         print(cgroup_text(records))
@@ -52,19 +52,12 @@ def _tree(words: Words) -> int:
     words.end()
     records = list(cgroup_tree(root, effective=effective))
     if words.json:
-        return _json(words, records)
+        return words.print_json(records)
     print("CgroupPath")
     print(cgroup_head(effective=effective))
     for record in records:
         print(record["cgroup"])
         print(cgroup_text(record["programs"], indent="    "))
-    return 0
-
-
-def _json(words: Words, records: object) -> int:
-    from tracebee.report.inspect.output import json_text
-
-    print(json_text(records, pretty=words.pretty))
     return 0
 
 

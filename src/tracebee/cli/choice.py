@@ -79,12 +79,9 @@ def show(
 ) -> int:
     """Print records: as JSON, one alone without a list around it, or as text."""
     if words.json:
-        from tracebee.report.inspect.output import json_text
-
-        print(json_text(records[0] if one and len(records) == 1 else records, pretty=words.pretty))
-    else:
-        for record in records:
-            print(text(record))
+        return words.print_json(records[0] if one and len(records) == 1 else records)
+    for record in records:
+        print(text(record))
     return 0
 
 

@@ -81,9 +81,7 @@ def _list_builtins(words: Words) -> int:
     if name not in groups:
         raise UsageError(f"there is no group '{name}'", hint=f"groups: {', '.join(groups)}")
     if words.json:
-        from tracebee.report.inspect.output import json_text
-
-        print(json_text(groups[name], pretty=words.pretty))
+        words.print_json(groups[name])
     else:
         print("\n".join(groups[name]))
     return 0
@@ -93,14 +91,12 @@ def _print(words: Words, sections: list[Section]) -> int:
     from tracebee.report.inspect import capabilities
 
     if words.json:
-        from tracebee.report.inspect.output import json_text
-
         answer = {section.key: section.find() for section in sections}
         if "features" in answer:
             answer["misc"] = capabilities.misc(answer["features"])
         if "system_config" in answer:
             answer["syscall_config"] = {"have_bpf_syscall": True}
-        print(json_text(answer, pretty=words.pretty))
+        words.print_json(answer)
         return 0
     for number, section in enumerate(sections):
         try:

@@ -77,13 +77,12 @@ def _show(words: Words) -> int:
 
 def _dump(words: Words) -> int:
     from tracebee.kernel import choose
-    from tracebee.report.inspect.output import json_text
 
     chosen = choose.maps(*words.choice(*choice.MAP))
     words.end()
     parts = [_dump_one(words, table, alone=len(chosen) == 1) for table in chosen]
     if words.json:
-        print(json_text(parts[0] if len(parts) == 1 else parts, pretty=words.pretty))
+        words.print_json(parts[0] if len(parts) == 1 else parts)
     else:
         print("\n\n".join(parts))
     return 0
@@ -125,7 +124,7 @@ def _lookup(words: Words) -> int:
 
 
 def _next(words: Words) -> int:
-    from tracebee.report.inspect.output import hex_bytes, hex_text, json_text
+    from tracebee.report.inspect.output import hex_bytes, hex_text
 
     with choice.one_map(words) as table:
         types = _types(table)
@@ -139,7 +138,7 @@ def _next(words: Words) -> int:
             "key": None if key is None else hex_bytes(key),
             "next_key": hex_bytes(found),
         }
-        print(json_text(record, pretty=words.pretty))
+        words.print_json(record)
     else:
         shown = "key: None" if key is None else f"key:\n{hex_text(key)}"
         print(f"{shown}\nnext key:\n{hex_text(found)}")
@@ -272,7 +271,7 @@ def _print_element(words: Words, table: Map, types: MapTypes, key: bytes | None,
 
     formatted = types.formatted(table, key, value)
     if words.json:
-        print(json_text(element_record(table, types, key, value), pretty=words.pretty))
+        words.print_json(element_record(table, types, key, value))
     elif formatted is not None:
         print(json_text(formatted, pretty=True))
     else:

@@ -38,9 +38,7 @@ def _show(words: Words) -> int:
     words.end()
     record = net_record(device)
     if words.json:
-        from tracebee.report.inspect.output import json_text
-
-        print(json_text([record], pretty=words.pretty))
+        words.print_json([record])
     else:
         print(net_text(record))
     return 0

@@ -104,7 +104,6 @@ def _dump(words: Words) -> int:
 
 def _dump_translated(words: Words, program: Program, flags: set[str]) -> int:
     from tracebee.report.inspect import code
-    from tracebee.report.inspect.output import json_text
 
     rows = code.translated(program)
     opcodes, lines = "opcodes" in flags, "linum" in flags
@@ -114,7 +113,7 @@ def _dump_translated(words: Words, program: Program, flags: set[str]) -> int:
         heads = {row.slot for row in rows if row.proto is not None}
         print(code_dot(program.name, [r.insn for r in rows], [r.text for r in rows], heads), end="")
     elif words.json:
-        print(json_text(code.translated_records(rows, opcodes=opcodes, lines=lines), pretty=words.pretty))
+        words.print_json(code.translated_records(rows, opcodes=opcodes, lines=lines))
     else:
         print(code.translated_text(rows, opcodes=opcodes, lines=lines))
     return 0
@@ -122,12 +121,11 @@ def _dump_translated(words: Words, program: Program, flags: set[str]) -> int:
 
 def _dump_machine(words: Words, program: Program, flags: set[str]) -> int:
     from tracebee.report.inspect import code
-    from tracebee.report.inspect.output import json_text
 
     functions = code.machine_code(program)
     if words.json:
         records = code.machine_records(functions, opcodes="opcodes" in flags, lines="linum" in flags)
-        print(json_text(records, pretty=words.pretty))
+        words.print_json(records)
     else:
         print(code.machine_text(functions, opcodes="opcodes" in flags, lines="linum" in flags))
     return 0
@@ -280,9 +278,7 @@ def _load_object(words: Words, *, everything: bool) -> int:
     if place:
         return choice.done(words)
     if words.json:
-        from tracebee.report.inspect.output import json_text
-
-        print(json_text(loaded.programs, pretty=words.pretty))
+        words.print_json(loaded.programs)
     else:
         for name in loaded.programs:
             print(name)

@@ -58,7 +58,7 @@ def test_run(words: Words, run: Callable[..., TestRun], *, in_kernel: bool) -> i
 
 
 def _show(words: Words, paths: dict[str, str], result: TestRun, *, repeated: bool) -> int:
-    from tracebee.report.inspect.output import hex_dump, json_text
+    from tracebee.report.inspect.output import hex_dump
 
     record: dict[str, object] = {}
     for name, output in (("data_out", result.data), ("ctx_out", result.ctx)):
@@ -71,7 +71,7 @@ def _show(words: Words, paths: dict[str, str], result: TestRun, *, repeated: boo
                 print(hex_dump(output))
     record.update(retval=result.retval, duration=result.duration)
     if words.json:
-        print(json_text(record, pretty=words.pretty))
+        words.print_json(record)
     else:
         average = " (average)" if repeated else ""
         print(f"Return value: {result.retval}, duration{average}: {result.duration}ns")

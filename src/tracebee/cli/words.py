@@ -132,6 +132,13 @@ class Words:
         if self._words:
             raise self.unexpected(self._words[0])
 
+    def print_json(self, answer: object) -> int:
+        """Print a command's answer as JSON, indented if the options ask for it; the exit code of success."""
+        from tracebee.report.inspect.output import json_text
+
+        print(json_text(answer, pretty=self.pretty))
+        return 0
+
     def choice(self, *kinds: str) -> tuple[str, str]:
         """Take an object's description: ``id N``, ``name X`` and so on; or just a number or a path.
 
@@ -186,13 +193,11 @@ def dispatch(argv: Sequence[str], commands: Mapping[str, Callable[[Words], int]]
 
 def _fail(words: Words, error: TracebeeError | OSError) -> int:
     """Who reads JSON gets errors as JSON too."""
-    from tracebee.report.inspect.output import json_text
-
     if isinstance(error, OSError):
         record = {"error": f"{error.filename}: {error.strerror}" if error.filename else str(error)}
     else:
         record = {"error": error.message}
         if error.hint is not None:
             record["hint"] = error.hint
-    print(json_text(record, pretty=words.pretty))
+    words.print_json(record)
     return 1
