@@ -63,6 +63,10 @@ def find_lack(name: str, image: Image, slot: int, core: Core) -> Lack | None:
         thing = reloc.symbol
         what = f"calls the function '{thing}', which this kernel does not have"
         hint = "guard the call with bpf_ksym_exists()"
+    elif reloc.kind in (RelocKind.MAP, RelocKind.DATA):
+        thing = reloc.symbol
+        what = f"uses the map '{thing}', which was left out"
+        hint = "guard its uses with a `const volatile` variable that is set before loading"
     elif reloc.core is not None:
         thing = core.describe(reloc.core)
         what, hint = _core_lacks(core, reloc.core, thing)
