@@ -41,16 +41,31 @@ class Wish(NamedTuple):
     cookie: int
 
 
+class _How(NamedTuple):
+    """How programs of a section are attached.
+
+    :param names_place: whether the section (or ``where``) has to say where; others are loaded for a place.
+    :param one_process: whether they can be attached to one process.
+    :param cookie: whether they can be given one.
+    """
+
+    attach: Callable[[Wish], list[Any]]
+    names_place: bool = True
+    one_process: bool = False
+    cookie: bool = True
+
+
 def for_this_kernel(obj: Object) -> Object:
     """The object with what section names leave to the kernel that programs are loaded into.
 
     USDT programs are of one type where one link can attach to all places, and of another elsewhere.
     """
-    if not any(_head(p.section) == "usdt" for p in obj.programs) or not kernel_has("uprobe_multi"):
+    usdt = {p.name for p in obj.programs if _split(p.section)[0] == "usdt"}
+    if not usdt or not kernel_has("uprobe_multi"):
         return obj
     return obj._replace(
         programs=tuple(
-            p._replace(expected_attach_type=BPF_TRACE_UPROBE_MULTI) if _head(p.section) == "usdt" else p
+            p._replace(expected_attach_type=BPF_TRACE_UPROBE_MULTI) if p.name in usdt else p
             for p in obj.programs
         )
     )
@@ -70,21 +85,22 @@ def attach_section(
     :raises SymbolError, Diagnostic: there is nothing of that name to attach to.
     """
     definition = next(p for p in loaded.object.programs if p.name == name)
-    head, rest = _head(definition.section), where or definition.section.partition("/")[2]
-    attach = _BY_SECTION.get(head)
-    if attach is None or (not rest and head in _NEEDS_TARGET):
+    head, rest = _split(definition.section)
+    rest = where or rest
+    how = _BY_SECTION.get(head)
+    if how is None or (how.names_place and not rest):
         raise UnsupportedError(
             f"section '{definition.section}' does not say where '{name}' is to be attached",
             hint="attach it by name: 'tracebee prog attach', or from Python",
         )
-    if pid is not None and head not in _ONE_PROCESS:
+    if pid is not None and not how.one_process:
         raise UsageError(
             f"'{name}' ({definition.section}) runs in every process",
             hint="let it compare bpf_get_current_pid_tgid() with a global variable",
         )
-    if cookie and head in _NO_COOKIE:
+    if cookie and not how.cookie:
         raise UsageError(f"'{name}' ({definition.section}) cannot be given a cookie")
-    return attach(Wish(loaded, loaded.programs[name], definition, head, rest, pid, cookie))
+    return how.attach(Wish(loaded, loaded.programs[name], definition, head, rest, pid, cookie))
 
 
 def links_of(made: Iterable[Any]) -> list[Any]:
@@ -94,12 +110,15 @@ def links_of(made: Iterable[Any]) -> list[Any]:
 
 def is_attachable(definition: ProgramDef) -> bool:
     """Whether the section alone says where to attach."""
-    head, rest = _head(definition.section), definition.section.partition("/")[2]
-    return head in _BY_SECTION and (bool(rest) or head not in _NEEDS_TARGET)
+    head, rest = _split(definition.section)
+    how = _BY_SECTION.get(head)
+    return how is not None and (bool(rest) or not how.names_place)
 
 
-def _head(section: str) -> str:
-    return section.removeprefix("?").partition("/")[0].removesuffix(".s")
+def _split(section: str) -> tuple[str, str]:
+    """A section's kind, the same for programs that may sleep, and what is behind the slash."""
+    head, _, rest = section.removeprefix("?").partition("/")
+    return head.removesuffix(".s"), rest
 
 
 def _probe(
@@ -206,39 +225,34 @@ def _iterator(wish: Wish) -> list[Any]:
     return [Link.iterator(wish.program, pid=wish.pid or 0)]
 
 
-_BY_SECTION: dict[str, Callable[[Wish], list[Any]]] = {
-    "kprobe": _probe("kprobe", _whole),
-    "kretprobe": _probe("kretprobe", _whole),
-    "kprobe.multi": _probe("kprobe", _whole),
-    "kretprobe.multi": _probe("kretprobe", _whole),
-    "kprobe.session": _probe("kprobe", _whole, _kprobe_session),
-    "ksyscall": _probe("kprobe", _syscall),
-    "kretsyscall": _probe("kretprobe", _syscall),
-    "uprobe": _probe("uprobe", _path),
-    "uretprobe": _probe("uretprobe", _path),
-    "uprobe.multi": _probe("uprobe", _path),
-    "uretprobe.multi": _probe("uretprobe", _path),
-    "uprobe.session": _probe("uprobe", _path, _uprobe_session),
-    "usdt": _usdt,
-    "tracepoint": _probe("tracepoint", _event),
-    "tp": _probe("tracepoint", _event),
-    "raw_tracepoint": _raw_tracepoint,
-    "raw_tp": _raw_tracepoint,
-    "raw_tracepoint.w": _raw_tracepoint,
-    "raw_tp.w": _raw_tracepoint,
-    "tp_btf": _tracing,
-    "fentry": _tracing,
-    "fexit": _tracing,
-    "fmod_ret": _tracing,
-    "freplace": _tracing,
-    "lsm": _tracing,
-    "iter": _iterator,
+_RAW_TRACEPOINT = _How(_raw_tracepoint)
+_TRACING = _How(_tracing, names_place=False)
+
+_BY_SECTION: dict[str, _How] = {
+    "kprobe": _How(_probe("kprobe", _whole)),
+    "kretprobe": _How(_probe("kretprobe", _whole)),
+    "kprobe.multi": _How(_probe("kprobe", _whole)),
+    "kretprobe.multi": _How(_probe("kretprobe", _whole)),
+    "kprobe.session": _How(_probe("kprobe", _whole, _kprobe_session)),
+    "ksyscall": _How(_probe("kprobe", _syscall)),
+    "kretsyscall": _How(_probe("kretprobe", _syscall)),
+    "uprobe": _How(_probe("uprobe", _path), one_process=True),
+    "uretprobe": _How(_probe("uretprobe", _path), one_process=True),
+    "uprobe.multi": _How(_probe("uprobe", _path), one_process=True),
+    "uretprobe.multi": _How(_probe("uretprobe", _path), one_process=True),
+    "uprobe.session": _How(_probe("uprobe", _path, _uprobe_session), one_process=True),
+    "usdt": _How(_usdt, one_process=True),
+    "tracepoint": _How(_probe("tracepoint", _event)),
+    "tp": _How(_probe("tracepoint", _event)),
+    "raw_tracepoint": _RAW_TRACEPOINT,
+    "raw_tp": _RAW_TRACEPOINT,
+    "raw_tracepoint.w": _RAW_TRACEPOINT,
+    "raw_tp.w": _RAW_TRACEPOINT,
+    "tp_btf": _TRACING,
+    "fentry": _TRACING,
+    "fexit": _TRACING,
+    "fmod_ret": _TRACING,
+    "lsm": _TRACING,
+    "freplace": _How(_tracing, names_place=False, cookie=False),
+    "iter": _How(_iterator, names_place=False, one_process=True, cookie=False),
 }
-# What these attach to is given when they are loaded, be it by their section or in other words.
-_LOADED_FOR = frozenset(("freplace", "tp_btf", "fentry", "fexit", "fmod_ret", "lsm", "iter"))
-_NEEDS_TARGET = frozenset(_BY_SECTION) - _LOADED_FOR
-_ONE_PROCESS = frozenset(head for head in _BY_SECTION if head.startswith(("uprobe", "uretprobe"))) | {
-    "usdt",
-    "iter",
-}
-_NO_COOKIE = frozenset(("iter", "freplace"))
