@@ -475,6 +475,21 @@ def test_statistics(loaded: LoadedObject, ask: Ask) -> None:
     assert record["ns_per_run"] > 0
 
 
+def test_statistics_until_interrupted(loaded: LoadedObject) -> None:
+    number = loaded.programs["watch"].info().id
+    words = [sys.executable, "-m", "tracebee", "prog", "stats", "id", str(number), "duration", "600"]
+    with (
+        Link.raw_tracepoint(loaded.programs["watch"], "sys_enter"),
+        subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process,
+    ):
+        while "nanosleep" not in Path(f"/proc/{process.pid}/wchan").read_text():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate()
+    assert process.returncode == 0
+    assert re.search(rf"^ +{number} +\d+ .* watch$", out, re.MULTILINE)
+
+
 def test_load_from_the_command_line(compiled: Callable[[str], str], ask: Ask, fail: Ask, bpffs: str) -> None:
     ask("prog", "load", compiled("admin"), f"{bpffs}/one", "pinmaps", f"{bpffs}/maps")
     with Map.pinned(f"{bpffs}/maps/plain") as plain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from tracebee.kernel import choose
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def measure(programs: Sequence[Program] | None, seconds: float) -> list[dict[str, Any]]:
-    """Runs and time of programs, all for None, within some seconds; the busiest first. Closes them.
+    """Runs and time of programs, all for None, within some seconds or until Ctrl-C; the busiest first.
+
+    Closes the programs.
 
     :returns: records with ``id``, ``name``, ``run_cnt``, ``run_time_ns``, ``ns_per_run`` and
         ``cpu_percent``, one CPU being 100.
@@ -26,7 +29,8 @@ def measure(programs: Sequence[Program] | None, seconds: float) -> list[dict[str
         try:
             before = [program.info() for program in watched]
             start = time.monotonic()
-            time.sleep(seconds)
+            with contextlib.suppress(KeyboardInterrupt):  # what has been measured until then is told
+                time.sleep(seconds)
             after = [program.info() for program in watched]
             elapsed = time.monotonic() - start
         finally:
