@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -210,3 +211,12 @@ def test_defects_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("TRACEBEE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         guarded([])
+
+
+@pytest.mark.needs("bpf")
+def test_building_warns_with_the_place(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = ["-e", "tracepoint:sched:no_such,interval:s:1 { exit(); }", "-o", str(tmp_path / "a.o")]
+    assert guarded(["build", *script]) == 0
+    assert "stdin:1:1: warning: " in capfd.readouterr().err
+    assert guarded(["build", *script, "--no-warnings"]) == 0
+    assert capfd.readouterr().err == ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from tracebee.cli.arguments import parse
 from tracebee.errors import UsageError
 
@@ -19,9 +17,8 @@ load on this kernel and on others. FILE is the script's name with .bpf.o unless 
 
 def run(argv: Sequence[str]) -> int:
     """Compile and write; prints the path."""
-    from tracebee.api.compiling import compile_text
     from tracebee.btf.reader import Btf
-    from tracebee.cli.trace import read_source
+    from tracebee.cli.trace import compile_source, read_source
     from tracebee.lang.portable import to_object
     from tracebee.obj.elf_writer import write_object
 
@@ -43,17 +40,7 @@ def run(argv: Sequence[str]) -> int:
         from tracebee.btf.opening import open_file, use_kernel
 
         use_kernel(open_file(arguments.text("btf") or ""))
-    script = compile_text(
-        source,
-        parameters=arguments.parameters,
-        named=arguments.named,
-        unsafe=arguments.flag("unsafe"),
-        warn=lambda finding: print(f"WARNING: {finding}", file=sys.stderr),
-        cpu_version=3,
-        portable=True,
-        headers=arguments.many("include"),
-        header_directories=arguments.many("include_dir"),
-    )
+    script = compile_source(arguments, source, cpu_version=3, portable=True)
     obj = to_object(script)
     functions = (*(p.function for p in obj.programs), *obj.functions)
     kernel = Btf.vmlinux() if any(r.core for f in functions for r in f.relocs) else None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from tracebee.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tracebee.cli.arguments import Arguments
-    from tracebee.errors import Diagnostic
 
 
 # What is about output and when it ends: nobody is there to print.
@@ -18,8 +15,7 @@ _OF_READERS = {"format": "-f", "output": "-o", "buffering": "-B", "dry_run": "--
 
 def leave(arguments: Arguments) -> int:
     """Compile, load, attach and pin the script that the arguments name; say how to get at it."""
-    from tracebee.api.compiling import compile_text
-    from tracebee.cli.trace import built_script, process_id, read_source
+    from tracebee.cli.trace import built_script, compile_source, process_id, read_source
     from tracebee.engine.kernel.pinned import LastingEngine
     from tracebee.engine.run import is_once
 
@@ -37,23 +33,7 @@ def leave(arguments: Arguments) -> int:
     script = built_script(arguments.script)
     shown = arguments.script or "-e"
     if script is None:
-        source = read_source(arguments)
-
-        def warn(finding: Diagnostic | str) -> None:
-            text = f"WARNING: {finding}" if isinstance(finding, str) else finding.render(source)
-            print(text, file=sys.stderr)
-
-        script = compile_text(
-            source,
-            pid=pid,
-            parameters=arguments.parameters,
-            named=arguments.named,
-            unsafe=arguments.flag("unsafe"),
-            lasting=True,
-            headers=arguments.many("include"),
-            header_directories=arguments.many("include_dir"),
-            warn=None if arguments.flag("no_warnings") else warn,
-        )
+        script = compile_source(arguments, read_source(arguments), pid=pid, lasting=True)
     else:
         from tracebee.api.built import for_this_machine
 

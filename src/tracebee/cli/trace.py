@@ -13,7 +13,7 @@ from tracebee.source import Source
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
     from tracebee.engine.api import Engine
     from tracebee.engine.command import Command
@@ -127,28 +127,15 @@ class _Tracing:
                 command_pid=None if command is None else command.pid,
                 user=self.engine == "user",
             )
-        from tracebee.api.compiling import compile_text
-
-        return compile_text(
+        return compile_source(
+            self.arguments,
             self.source,
             pid=self.pid,
             command_pid=command.pid if command is not None else None,
             command_path=command.path if command is not None else None,
-            parameters=self.arguments.parameters,
-            named=self.arguments.named,
-            unsafe=self.arguments.flag("unsafe"),
             user=self.engine == "user",
-            warn=None if self.arguments.flag("no_warnings") else self._warn,
             after_pass=after_pass,
-            headers=self.arguments.many("include"),
-            header_directories=self.arguments.many("include_dir"),
         )
-
-    def _warn(self, finding: Diagnostic | str) -> None:
-        if isinstance(finding, str):
-            print(f"WARNING: {finding}", file=sys.stderr)
-        elif finding.severity == "warning":
-            print(finding.render(self.source), file=sys.stderr)
 
     def _report(self, engine: Engine, script: Script, command: Command | None) -> int:
         from tracebee.api.names import LazyNames
@@ -194,6 +181,32 @@ class _Tracing:
     def _output(self) -> BinaryIO:
         path = self.arguments.text("output")
         return sys.stdout.buffer if path is None else open(path, "wb")
+
+
+def compile_source(arguments: Arguments, source: Source, **more: Any) -> Script:
+    """Compile a script with what the command line says of it; warnings go to standard error.
+
+    :param more: parameters of ``api.compiling.compile_text`` that depend on the command.
+    :raises SourceError: the script is wrong.
+    """
+    from tracebee.api.compiling import compile_text
+
+    def warn(finding: Diagnostic | str) -> None:
+        if isinstance(finding, str):
+            print(f"WARNING: {finding}", file=sys.stderr)
+        elif finding.severity == "warning":
+            print(finding.render(source), file=sys.stderr)
+
+    return compile_text(
+        source,
+        parameters=arguments.parameters,
+        named=arguments.named,
+        unsafe=arguments.flag("unsafe"),
+        warn=None if arguments.flag("no_warnings") else warn,
+        headers=arguments.many("include"),
+        header_directories=arguments.many("include_dir"),
+        **more,
+    )
 
 
 def read_source(arguments: Arguments) -> Source:
