@@ -115,37 +115,13 @@ class CodeReader:
         for index, insn in enumerate(insns):
             at_offset[offset] = index
             offset += 8 * insn.slots
-        relocs = []
-        done = set()
-        for reloc in self.layout.relocs(place.section):
-            if place.start <= reloc.offset < place.end:
-                index = at_offset.get(reloc.offset, -1)
-                if index < 0:
-                    raise DecodeError(f"{place.key}: a relocation at {reloc.offset} is inside an instruction")
-                relocs.append(self._reloc(place, index, insns[index], reloc))
-                done.add(index)
-        relocs += self._local_calls(place, insns, at_offset, done)
+        relocs = self._relocations(place, insns, at_offset)
         # What a relocation fills in says nothing now: how the file counted it does not matter.
         for found in relocs:
             insn = insns[found.at]
             insns[found.at] = insn._replace(imm=0 if insn.is_wide else -1)
-        info = self.infos.get(place.section.name)
-        lines: tuple[LineInfo, ...] = ()
-        type_id = 0
-        if info is not None and self.btf is not None:
-            string = self.btf.string
-            lines = tuple(
-                LineInfo(at_offset[n.offset], string(n.file), string(n.text), n.line, n.column)
-                for n in info.lines
-                if n.offset in at_offset
-            )
-            type_id = next((f.type_id for f in info.functions if f.offset == place.start), 0)
-            for core in info.cores:
-                if core.offset in at_offset:
-                    name = self.btf.name_of(core.type_id)
-                    spec = CoreReloc(core.kind, name, "", core.type_id, string(core.access))
-                    relocs.append(Reloc(at_offset[core.offset], RelocKind.CORE, name, core=spec))
-        relocs.sort(key=lambda r: r.at)
+        type_id, lines, cores = self._described(place, at_offset)
+        relocs = sorted((*relocs, *cores), key=lambda r: r.at)
         return Function(
             place.key,
             tuple(insns),
@@ -156,6 +132,40 @@ class CodeReader:
             place.is_global,
             self._exception_callback(place, type_id),
         )
+
+    def _relocations(self, place: Place, insns: list[Insn], at_offset: dict[int, int]) -> list[Reloc]:
+        """Those of the ELF file, and calls that need none there."""
+        relocs = []
+        for reloc in self.layout.relocs(place.section):
+            if place.start <= reloc.offset < place.end:
+                index = at_offset.get(reloc.offset, -1)
+                if index < 0:
+                    raise DecodeError(f"{place.key}: a relocation at {reloc.offset} is inside an instruction")
+                relocs.append(self._reloc(place, index, insns[index], reloc))
+        done = {reloc.at for reloc in relocs}
+        return [*relocs, *self._local_calls(place, insns, at_offset, done)]
+
+    def _described(
+        self, place: Place, at_offset: dict[int, int]
+    ) -> tuple[int, tuple[LineInfo, ...], list[Reloc]]:
+        """What ``.BTF.ext`` says: the function's type, its lines and its CO-RE relocations."""
+        info = self.infos.get(place.section.name)
+        if info is None or self.btf is None:
+            return 0, (), []
+        string = self.btf.string
+        lines = tuple(
+            LineInfo(at_offset[n.offset], string(n.file), string(n.text), n.line, n.column)
+            for n in info.lines
+            if n.offset in at_offset
+        )
+        cores = []
+        for core in info.cores:
+            if core.offset in at_offset:
+                name = self.btf.name_of(core.type_id)
+                spec = CoreReloc(core.kind, name, "", core.type_id, string(core.access))
+                cores.append(Reloc(at_offset[core.offset], RelocKind.CORE, name, core=spec))
+        type_id = next((f.type_id for f in info.functions if f.offset == place.start), 0)
+        return type_id, lines, cores
 
     def _argument_count(self, type_id: int) -> int:
         if not type_id or self.btf is None or self.btf.type(type_id).kind != BTF_KIND_FUNC:

@@ -26,10 +26,19 @@ from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tracebee.btf import Btf
     from tracebee.obj.elf_layout import ElfLayout
 
 _LIBBPF_PIN_NONE, _LIBBPF_PIN_BY_NAME = 0, 1
+# What a definition says in numbers (__uint), each 0 by default.
+_NUMBERS = ("type", "key_size", "value_size", "max_entries", "map_flags", "pinning", "numa_node", "map_extra")
+_OF_DESCRIPTORS = (
+    uapi.BPF_MAP_TYPE_PROG_ARRAY,
+    uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+    uapi.BPF_MAP_TYPE_HASH_OF_MAPS,
+)
 # struct bpf_map_def of libbpf before BTF: five numbers, and what some projects put behind them.
 _LEGACY = ("type", "key_size", "value_size", "max_entries", "map_flags")
 
@@ -94,62 +103,38 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
         raise DecodeError(
             f"map {name} is no struct", hint="define it as struct { __uint(type, BPF_MAP_TYPE_...); ... }"
         )
-    layout = btf.struct(btf.resolve(type_id))
-    numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
-    numbers |= {"pinning": _LIBBPF_PIN_NONE, "numa_node": 0, "map_extra": 0}
-    key_type = value_type = 0
+    numbers = dict.fromkeys(_NUMBERS, 0)
+    types = {"key": 0, "value": 0}
     inner_map: MapDef | None = None
     values_at = -1
-    for member in layout.members:
-        if member.name in numbers:
-            number = _number(btf, name, member.name, member.type_id)
-            if member.name in ("key_size", "value_size"):
-                _same_size(name, member.name, numbers[member.name], number)
-            numbers[member.name] = number
-        elif member.name in ("key", "value"):
-            pointee = _pointee(btf, name, member.name, member.type_id)
-            size = btf.size(pointee)
-            if not size and btf.type(btf.resolve(pointee)).kind not in COMPOSITES:
-                raise DecodeError(
-                    f"map {name}: a {member.name} of type {btf.name_of(pointee)} has no size",
-                    hint=f"write __type({member.name}, TYPE) with another, or __uint({member.name}_size, N)",
-                )
-            _same_size(name, f"{member.name}_size", numbers[f"{member.name}_size"], size)
-            numbers[f"{member.name}_size"] = size
-            if member.name == "key":
-                key_type = pointee
-            else:
-                value_type = pointee
-        elif member.name == "values":
+    for member in btf.struct(btf.resolve(type_id)).members:
+        field = member.name
+        if field in ("key_size", "value_size"):
+            _set_size(numbers, name, field, _number(btf, name, field, member.type_id))
+        elif field in numbers:
+            numbers[field] = _number(btf, name, field, member.type_id)
+        elif field in types:
+            types[field] = _pointee(btf, name, field, member.type_id)
+            _set_size(numbers, name, f"{field}_size", _size(btf, name, field, types[field]))
+        elif field == "values":
             values_at = member.bit_offset // 8
             inner_map = _values(btf, name, member.type_id, inner=inner)
         else:
-            raise DecodeError(f"map {name}: unknown field '{member.name}'")
-    kind = numbers["type"]
-    if not kind:
-        raise DecodeError(f"map {name} says no type", hint="give it __uint(type, BPF_MAP_TYPE_...)")
-    if inner and numbers["pinning"]:
-        raise DecodeError(f"map {name}: an inner map cannot be pinned by its name")
-    if values_at >= 0 and kind not in (uapi.BPF_MAP_TYPE_PROG_ARRAY, *_MAPS_OF_MAPS):
-        raise DecodeError(
-            f"map {name}: 'values' is for maps of maps and BPF_MAP_TYPE_PROG_ARRAY",
-            hint="other maps are filled after loading",
-        )
-    if inner_map is not None or kind in (uapi.BPF_MAP_TYPE_PROG_ARRAY, *_MAPS_OF_MAPS):
+            raise DecodeError(f"map {name}: unknown field '{field}'")
+    _check(name, numbers, inner=inner, has_values=values_at >= 0)
+    if inner_map is not None or numbers["type"] in _OF_DESCRIPTORS:
         # Their values are file descriptors, whatever the types say.
         numbers["key_size"] = numbers["key_size"] or 4
         numbers["value_size"] = 4
-    if numbers["pinning"] not in (_LIBBPF_PIN_NONE, _LIBBPF_PIN_BY_NAME):
-        raise DecodeError(f"map {name}: unknown pinning {numbers['pinning']}")
     definition = MapDef(
         name=name,
-        type=kind,
+        type=numbers["type"],
         key_size=numbers["key_size"],
         value_size=numbers["value_size"],
         max_entries=numbers["max_entries"],
         flags=numbers["map_flags"],
-        key_type_id=key_type,
-        value_type_id=value_type,
+        key_type_id=types["key"],
+        value_type_id=types["value"],
         inner=inner_map,
         pinning=name if numbers["pinning"] == _LIBBPF_PIN_BY_NAME else None,
         # Without the flag the kernel does not look at it.
@@ -159,12 +144,36 @@ def map_definition(btf: Btf, name: str, type_id: int, *, inner: bool = False) ->
     return definition, values_at
 
 
-def _same_size(name: str, field: str, one: int, other: int) -> None:
-    if one and one != other:
-        raise DecodeError(f"map {name}: {field} is {one} in one place and {other} in another")
+def _check(name: str, numbers: Mapping[str, int], *, inner: bool, has_values: bool) -> None:
+    """Refuse what no map can be."""
+    if not numbers["type"]:
+        raise DecodeError(f"map {name} says no type", hint="give it __uint(type, BPF_MAP_TYPE_...)")
+    if inner and numbers["pinning"]:
+        raise DecodeError(f"map {name}: an inner map cannot be pinned by its name")
+    if has_values and numbers["type"] not in _OF_DESCRIPTORS:
+        raise DecodeError(
+            f"map {name}: 'values' is for maps of maps and BPF_MAP_TYPE_PROG_ARRAY",
+            hint="other maps are filled after loading",
+        )
+    if numbers["pinning"] not in (_LIBBPF_PIN_NONE, _LIBBPF_PIN_BY_NAME):
+        raise DecodeError(f"map {name}: unknown pinning {numbers['pinning']}")
 
 
-_MAPS_OF_MAPS = (uapi.BPF_MAP_TYPE_ARRAY_OF_MAPS, uapi.BPF_MAP_TYPE_HASH_OF_MAPS)
+def _set_size(numbers: dict[str, int], name: str, field: str, size: int) -> None:
+    """Note a size, which may be said twice: by itself, and by a type."""
+    if numbers[field] and numbers[field] != size:
+        raise DecodeError(f"map {name}: {field} is {numbers[field]} in one place and {size} in another")
+    numbers[field] = size
+
+
+def _size(btf: Btf, name: str, field: str, type_id: int) -> int:
+    size = btf.size(type_id)
+    if not size and btf.type(btf.resolve(type_id)).kind not in COMPOSITES:
+        raise DecodeError(
+            f"map {name}: a {field} of type {btf.name_of(type_id)} has no size",
+            hint=f"write __type({field}, TYPE) with another, or __uint({field}_size, N)",
+        )
+    return size
 
 
 def _number(btf: Btf, name: str, field: str, type_id: int) -> int:
