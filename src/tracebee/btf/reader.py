@@ -1,5 +1,5 @@
 """Reading BTF lazily: a name is searched in the bytes of the string section, then in the type
-section, and only the types that are asked for are decoded.
+section (``haystack``), and only the types that are asked for are decoded.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import struct
 
 from tracebee.btf import kinds
 from tracebee.btf.decode import decode
+from tracebee.btf.haystack import Haystack
 from tracebee.btf.index import Index
 from tracebee.btf.types import VOID, Enumerator, Field, Layout, Prototype, Type
 from tracebee.errors import DecodeError, SymbolError
@@ -16,14 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from mmap import mmap
-
-    from tracebee.btf.search import Search
+    from typing import Literal
 
 # A chain of typedefs and qualifiers longer than this is a loop (the kernel's MAX_RESOLVE_DEPTH is 32).
 _MAX_CHAIN = 64
 _NAMED_KINDS = frozenset(range(1, len(kinds.KINDS)))
-# Bytes of types from which on loading ctypes to search them is worth it.
-_LARGE = 1 << 18
 
 # What a plain C name means, first match first: a type's name, an incomplete type, then the rest.
 _RANKS: dict[int, int] = {
@@ -65,7 +63,8 @@ class Btf:
         type_start, type_end = self._read_header()
         self.first_id: int = base.end_id if base else 1
         self.index = Index(data, type_start, type_end, self.order, self.first_id, cache_key)
-        self._search: Search | None = None
+        strings, types = (self.str_start, self.str_end), (self.index.start, self.index.end)
+        self._haystack = Haystack(data, strings, types, self.order)
         self.end_id: int = self.first_id + self.index.count
 
     def _read_header(self) -> tuple[int, int]:
@@ -76,7 +75,7 @@ class Btf:
         magic = struct.unpack("<H", data[:2])[0]
         if magic not in (kinds.BTF_MAGIC, 0x9FEB):
             raise DecodeError(f"{self.name}: no BTF magic number (0xeb9f) but {magic:#06x}")
-        self.order = "little" if magic == kinds.BTF_MAGIC else "big"
+        self.order: Literal["little", "big"] = "little" if magic == kinds.BTF_MAGIC else "big"
         self._mark = "<" if magic == kinds.BTF_MAGIC else ">"
         _, version, _, header, type_off, type_len, str_off, str_len = struct.unpack(
             f"{self._mark}HBBIIIII", data[:24]
@@ -180,64 +179,24 @@ class Btf:
             yield from self.base.names(*wanted)
         data = self.data
         for type_id, offset in self.index.walk(*wanted):
-            name_off = int.from_bytes(data[offset : offset + 4], self.order)  # type: ignore[arg-type]
+            name_off = int.from_bytes(data[offset : offset + 4], self.order)
             if name_off:
                 yield self.string(name_off), type_id
 
     # Names.
 
-    def _searcher(self) -> Search | None:
-        """The fast search, where there is enough to search that loading ctypes pays."""
-        if self._search is None and self.index.end - self.index.start > _LARGE:
-            from tracebee.btf.search import Search
-
-            self._search = Search(self.data)
-        return self._search
-
     def string_offsets(self, text: str) -> list[int]:
         """Where the string section holds exactly this string; base's first."""
-        needle = text.encode("utf-8", "surrogateescape") + b"\0"
         offsets = self.base.string_offsets(text) if self.base else []
-        search = self._searcher()
-        find = search.bytes if search else self.data.find
-        position = find(b"\0" + needle, self.str_start, self.str_end)
-        if position >= 0:
-            offsets.append(position + 1 - self.str_start + self.first_string)
-            return offsets
-        # A string may be the tail of another, or (in split BTF) the first of the section.
-        position = find(needle, self.str_start, self.str_end)
-        while position >= 0:
-            offsets.append(position - self.str_start + self.first_string)
-            position = find(needle, position + 1, self.str_end)
-        return offsets
+        return offsets + [self.first_string + at for at in self._haystack.strings(text)]
 
     def flavours(self, name: str) -> set[str]:
         """Strings that are this name with a flavour (``name___x``), not the base's."""
-        needle = b"\0" + name.encode("utf-8", "surrogateescape") + b"___"
-        search = self._searcher()
-        find = search.bytes if search else self.data.find
-        found = set()
-        position = find(needle, self.str_start, self.str_end)
-        while position >= 0:
-            found.add(self.string(position + 1 - self.str_start + self.first_string))
-            position = find(needle, position + 1, self.str_end)
         from tracebee.btf.core_compat import essential_name
 
+        places = self._haystack.strings_that_begin(f"{name}___")
+        found = {self.string(self.first_string + at) for at in places}
         return {text for text in found if essential_name(text) == name}
-
-    def _places(self, word: int) -> Iterator[int]:
-        """Every place in the type section where this 32-bit word stands."""
-        start, end = self.index.start, self.index.end
-        search = self._searcher()
-        if search is not None and start % 4 == 0:
-            yield from search.words(word, start, end, self.order)
-            return
-        needle = struct.pack(f"{self._mark}I", word)
-        place = self.data.find(needle, start, end)
-        while place >= 0:
-            if (place - start) % 4 == 0:
-                yield place
-            place = self.data.find(needle, place + 1, end)
 
     def _kind_at(self, offset: int) -> int:
         """The kind in the info word at an offset of the type section."""
@@ -249,7 +208,7 @@ class Btf:
         result = self.base.find_all(name, kind) if self.base else []
         own: list[int] = []
         for string_offset in self.string_offsets(name):
-            for place in self._places(string_offset):
+            for place in self._haystack.words(string_offset):
                 # Most other places are members, whose next word is a type id: its kind reads as 0.
                 if place + 8 > self.index.end or self._kind_at(place + 4) not in wanted:
                     continue
@@ -403,7 +362,7 @@ class Btf:
         :raises SymbolError: no enumeration has it.
         """
         for string_offset in self.string_offsets(name):
-            for place in self._places(string_offset):
+            for place in self._haystack.words(string_offset):
                 type_id, _ = self.index.enclosing(place)
                 for found, value in self.type(type_id).enumerators:
                     if found == name:
@@ -415,7 +374,7 @@ class Btf:
     def decl_tags(self, type_id: int, component: int = -1) -> list[str]:
         """Declaration tags on a type, or on one of its members or parameters."""
         tags = []
-        for place in self._places(type_id):
+        for place in self._haystack.words(type_id):
             if place - 8 < self.index.start or self._kind_at(place - 4) != kinds.BTF_KIND_DECL_TAG:
                 continue
             tag_id, start = self.index.enclosing(place)
