@@ -48,7 +48,7 @@ SCRIPTS = {
     "uprobes": "uprobe:%W:w*k, uprobe:%W:main { @[probe] = count(); }",
     "user stacks": r'uprobe:%W:work { @[ustack(1)] = count(); @raw[ustack(raw, 1)] = count(); printf("%s %s\n", usym(reg("ip")), func); }',
     "usdt": r"usdt:%W:test:plain { @a = sum(arg0); @b = sum((int32)arg1); @c = sum(arg2); } usdt:%W:test:counted { @d = sum(arg1); @e[arg0] = count(); } usdt:%W:* { @[probe] = count(); }",
-    "interval": r'interval:ms:20 { @n++; if (@n == 3) { printf("%s\n", probe); exit(); } }',
+    "interval": r'interval:ms:20 { @n++; if (@n == 3) { printf("%s\n", probe); exit(); } } END { print(@n > 2); clear(@n); }',
     "profile": r"profile:hz:99 { @n++; @k[kstack] = count(); @u[ustack] = count(); if (@n > 2) { exit(); } } END { print(@n > 2); clear(@n); clear(@k); clear(@u); }",
     "software": r'software:page-faults:1 /comm == "workload"/ { @n = 1; } software:cpu-clock:1000000 { @c = 1; }',
     "hardware": "hardware:cache-misses:1000 { @n = 1; }",
