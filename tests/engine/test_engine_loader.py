@@ -161,8 +161,16 @@ def test_a_function_of_a_loaded_program_is_replaced(compiled: Callable[[str], st
 
 
 def test_replacing_needs_a_program(compiled: Callable[[str], str]) -> None:
-    with pytest.raises(UnsupportedError, match="better needs the program it replaces a function of"):
+    with pytest.raises(UnsupportedError, match="'better' needs the program it replaces a function of"):
         load_object(read_object(compiled("replace")))
+
+
+def test_replacing_needs_a_function_of_that_program(compiled: Callable[[str], str]) -> None:
+    with (
+        load_object(read_object(compiled("typed"))) as other,
+        pytest.raises(SymbolError, match="program 'remember' has no function 'score'"),
+    ):
+        load_object(read_object(compiled("replace")), attach_fd=other.programs["remember"].fd)
 
 
 @pytest.mark.needs("arena")

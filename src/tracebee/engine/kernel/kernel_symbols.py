@@ -231,8 +231,8 @@ def function_of_program(program: ProgramDef, other_fd: int) -> int:
 
     if not other_fd:
         raise UnsupportedError(
-            f"freplace program {program.name} needs the program it replaces a function of",
-            hint="load it with the target program's descriptor",
+            f"freplace program '{program.name}' needs the program it replaces a function of",
+            hint="load it from Python: load(replaces=PROGRAM), or set its target_program",
         )
     with Program.from_fd(os.dup(other_fd)) as other:
         object_id = other.info().btf_id
@@ -243,5 +243,5 @@ def function_of_program(program: ProgramDef, other_fd: int) -> int:
     if not program.attach_target:
         return functions[0][1]
     with KernelBtf.by_id(object_id) as loaded:
-        types = Btf.from_bytes(loaded.data())
+        types = Btf.from_bytes(loaded.data(), name=what)
     return types.find(program.attach_target, BTF_KIND_FUNC)
