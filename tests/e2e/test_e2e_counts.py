@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -267,3 +269,17 @@ def test_iterator_of_one_process(trace: Trace) -> None:
     script = "iter:task_file { @[args.fd] = count() }"
     done = trace("-f", "json", "-p", str(os.getpid()), "-e", script)
     assert {int(fd) for fd in maps(done.stdout)["@"]} >= {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "type_"),
+    [((), "uprobe_multi"), (("--no-feature", "kprobe_multi,uprobe_multi"), "perf_event")],
+)
+@pytest.mark.needs("uprobe_multi")
+def test_without_a_feature(trace: Trace, workload: str, options: tuple[str, ...], type_: str) -> None:
+    shown = f"{sys.executable} -m tracebee -j link show"
+    script = f'uprobe:{workload}:work {{ @ = count() }} interval:ms:100 {{ system("{shown}"); exit() }}'
+    done = trace("--unsafe", *options, "-e", script)
+    assert done.returncode == 0, done.stderr
+    (links,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert [link["type"] for link in links if workload in (link.get("path"), link.get("file"))] == [type_]

@@ -15,7 +15,7 @@ from tracebee.probes.provider import Provider
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from tracebee.errors import Diagnostic
@@ -43,6 +43,7 @@ def compile_text(
     after_pass: Callable[[str, Function], None] | None = None,
     headers: Sequence[str] = (),
     header_directories: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> Script:
     """Compile a script for the running kernel.
 
@@ -58,10 +59,15 @@ def compile_text(
     :param after_pass: called after each pass over the IR, to dump or check it.
     :param headers: C headers to read before it (``--include``), :param header_directories: where headers are
         looked for (``-I``).
+    :param without: kernel features to do without (``--no-feature``), by their names in ``probes.machine``.
     :raises SourceError: the script is wrong, with every error found.
     """
     machine = Machine(
-        pid if pid is not None else command_pid, command=command_path, user=user, portable=portable
+        pid if pid is not None else command_pid,
+        command=command_path,
+        user=user,
+        portable=portable,
+        without=without,
     )
     loaded = load(
         source,

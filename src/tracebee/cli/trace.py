@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tracebee.lang.script import Script
 
 
+# What --no-feature takes: bpftrace's names. Sessions are never used.
+_OPTIONAL_FEATURES = ("kprobe_multi", "kprobe_session", "uprobe_multi")
+
+
 def trace(argv: Sequence[str]) -> int:
     """Do what a command line without a subcommand says; returns the exit code."""
     arguments = parse(argv)
@@ -205,8 +209,24 @@ def compile_source(arguments: Arguments, source: Source, **more: Any) -> Script:
         warn=None if arguments.flag("no_warnings") else warn,
         headers=arguments.many("include"),
         header_directories=arguments.many("include_dir"),
+        without=_features_to_do_without(arguments),
         **more,
     )
+
+
+def _features_to_do_without(arguments: Arguments) -> list[str]:
+    """The names of ``--no-feature``, each option with one or several.
+
+    :raises UsageError: there is no such feature.
+    """
+    names = [name.strip() for text in arguments.many("no_feature") for name in text.split(",")]
+    for name in names:
+        if name not in _OPTIONAL_FEATURES:
+            raise UsageError(
+                f"--no-feature: '{name}' is not a feature that scripts can do without",
+                hint=f"it can be {' or '.join(_OPTIONAL_FEATURES)}",
+            )
+    return names
 
 
 def read_source(arguments: Arguments) -> Source:

@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from types import ModuleType
     from typing import Any
 
@@ -24,6 +24,7 @@ class Machine:
     :param command: the path of the program of ``-c``, for probes that name none.
     :param user: for the user engine: without what only the privileged may read.
     :param portable: for programs that other kernels are to take: without what only newer ones have.
+    :param without: features of ``FEATURES`` to do without although the kernel has them.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Machine:
         command: str | None = None,
         user: bool = False,
         portable: bool = False,
+        without: Collection[str] = (),
     ) -> None:
         self.pid = pid
         self.command = command
         self.user = user
         self.portable = portable
+        self.without = without
         self.warnings: list[str] = []
         self._kept: dict[str, Any] = {}
 
@@ -89,7 +92,7 @@ class Machine:
 
     def has(self, feature: str) -> bool:
         """Whether the kernel has a feature of ``FEATURES``; found once."""
-        if self.portable:
+        if self.portable or feature in self.without:
             return False
         if feature not in self._kept:
             self._kept[feature] = kernel_has(feature)
