@@ -13,6 +13,10 @@ from tracebee import uapi
 from tracebee.errors import KernelError, TracebeeError, UnsupportedError
 from tracebee.kernel import privileges
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tracebee.obj.model import MapDef
+
 ENOTSUPP = 524  # the kernel's own number, which leaks to user space; libc has no text for it
 
 # For a command, what an errno means; hints follow after a "|".
@@ -129,6 +133,16 @@ MEANINGS: dict[tuple[str, int], str] = {
 }
 
 
+# Storage that belongs to sockets, tasks and so on: it has as many elements as there are of them.
+_WITHOUT_ENTRIES = frozenset(
+    uapi.MAP_TYPES[name]
+    for name in (
+        *("cgroup_storage", "percpu_cgroup_storage", "sk_storage", "inode_storage", "task_storage"),
+        "cgrp_storage",
+    )
+)
+
+
 def describe(call: str, number: int) -> tuple[str, str | None]:
     """Meaning and hint of an error number from a call: from the table, else the C library's text."""
     row = MEANINGS.get((call, number))
@@ -169,3 +183,14 @@ def bpf_error(command: int, number: int, what: str = "") -> TracebeeError:
     """The exception for a failed bpf(2) command."""
     name = uapi.COMMAND_NAMES.get(command, f"command {command}")
     return call_error(name, number, what, shown=f"bpf({name})")
+
+
+def map_error(definition: MapDef, entries: int, number: int) -> TracebeeError:
+    """The error for a map that the kernel does not create.
+
+    :param entries: the ``max_entries`` that it was asked for.
+    """
+    error = bpf_error(uapi.BPF_MAP_CREATE, number, f"map '{definition.name}'")
+    if number == errno.EINVAL and not entries and definition.type not in _WITHOUT_ENTRIES:
+        error.hint = "its max_entries is 0: write __uint(max_entries, N), or set it before loading"
+    return error

@@ -41,19 +41,9 @@ _FD_VALUES = frozenset(
 )
 _ARRAYS = frozenset((uapi.BPF_MAP_TYPE_ARRAY, uapi.BPF_MAP_TYPE_PERCPU_ARRAY))
 
-_ENOENT, _EINVAL, _ENOSPC, _ENOTSUPP = -2, -22, -28, -524
-_BATCH = 4096  # elements a batch call asks for at first
-
+_ENOENT, _EINVAL, _ENOTSUPP = -2, -22, -524
 
 _RINGS = frozenset((uapi.BPF_MAP_TYPE_RINGBUF, uapi.BPF_MAP_TYPE_USER_RINGBUF))
-# Storage that belongs to sockets, tasks and so on: it has as many elements as there are of them.
-_WITHOUT_ENTRIES = frozenset(
-    uapi.MAP_TYPES[name]
-    for name in (
-        *("cgroup_storage", "percpu_cgroup_storage", "sk_storage", "inode_storage", "task_storage"),
-        "cgrp_storage",
-    )
-)
 
 
 def entries_here(definition: MapDef) -> int:
@@ -157,7 +147,9 @@ class Map(Fd):
         values["map_flags"] = flags
         fd = try_bpf(uapi.BPF_MAP_CREATE, MAP_CREATE.pack(**values))
         if fd < 0:
-            raise _refusal(definition, entries, -fd)
+            from tracebee.kernel.explain import map_error  # only failures pay for it
+
+            raise map_error(definition, entries, -fd)
         return cls(
             fd, definition.type, definition.name, definition.key_size, definition.value_size, entries, flags
         )
@@ -201,7 +193,7 @@ class Map(Fd):
 
     def freeze(self) -> None:
         """Forbid further changes from user space (``BPF_MAP_FREEZE``)."""
-        bpf(uapi.BPF_MAP_FREEZE, MAP_ELEMENT.pack(map_fd=self.fd), self._what)
+        bpf(uapi.BPF_MAP_FREEZE, MAP_ELEMENT.pack(map_fd=self.fd), self.what)
 
     # Elements
 
@@ -248,7 +240,7 @@ class Map(Fd):
         if len(value) != self.value_bytes:
             raise ValueError(f"map '{self.name}' has values of {self.value_bytes} bytes, not {len(value)}")
         attr = MAP_ELEMENT.pack(map_fd=self.fd, key=self._key(key), value=address(value), flags=flags)
-        bpf(uapi.BPF_MAP_UPDATE_ELEM, attr, self._what)
+        bpf(uapi.BPF_MAP_UPDATE_ELEM, attr, self.what)
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; False when it was not there."""
@@ -348,7 +340,8 @@ class Map(Fd):
     # How the calls are made
 
     @property
-    def _what(self) -> str:
+    def what(self) -> str:
+        """How errors name it."""
         return f"map '{self.name}'"
 
     def _key(self, key: bytes) -> int:
@@ -360,7 +353,7 @@ class Map(Fd):
         if result < 0:
             from tracebee.kernel.explain import bpf_error
 
-            raise bpf_error(command, -result, self._what)
+            raise bpf_error(command, -result, self.what)
 
     def _element(self, command: int, key: bytes, value: bytearray | None, flags: int) -> bool:
         attr = MAP_ELEMENT.pack(
@@ -374,55 +367,11 @@ class Map(Fd):
 
     def _read_batches(self, command: int) -> list[tuple[bytes, bytes]] | None:
         """All elements through a batch command; None when this map has none."""
-        key_size, value_size = self.key_size, self.value_bytes
-        count = min(self.max_entries or 1, _BATCH)
-        # The cursor is a hash's bucket number or an array's key; 4 bytes at least are written.
-        cursors = bytearray(max(4, key_size)), bytearray(max(4, key_size))
-        first = True
-        pairs: list[tuple[bytes, bytes]] = []
-        while True:
-            keys, values = bytearray(key_size * count), bytearray(value_size * count)
-            attr = MAP_BATCH.pack(
-                in_batch=0 if first else address(cursors[0]),
-                out_batch=address(cursors[1]),
-                keys=address(keys),
-                values=address(values),
-                count=count,
-                map_fd=self.fd,
-            )
-            result = try_bpf(command, attr)
-            if result == _ENOSPC:  # one bucket of the hash holds more than fits
-                count *= 2
-                continue
-            if result < 0 and result != _ENOENT:
-                if first and result in (_ENOTSUPP, _EINVAL):
-                    self._can_batch = False
-                    return None
-                self._check(command, result)
-            got = MAP_BATCH.get(attr, "count")
-            pairs.extend(
-                (
-                    bytes(keys[i * key_size : (i + 1) * key_size]),
-                    bytes(values[i * value_size : (i + 1) * value_size]),
-                )
-                for i in range(got)
-            )
-            if result == _ENOENT:
-                return pairs
-            first = False
-            cursors = cursors[1], cursors[0]
+        from tracebee.kernel.map_batch import read_batches  # at the end of a script, not at its start
 
-
-def _refusal(definition: MapDef, entries: int, number: int) -> Exception:
-    from tracebee.errors import KernelError
-    from tracebee.kernel.explain import bpf_error  # only failures pay for it
-
-    error = bpf_error(uapi.BPF_MAP_CREATE, number, f"map '{definition.name}'")
-    if number == -_EINVAL and not entries and definition.type not in _WITHOUT_ENTRIES:
-        assert isinstance(error, KernelError)
-        hint = "its max_entries is 0: write __uint(max_entries, N), or set it before loading"
-        return KernelError(error.call, error.errno, error.message, hint=hint)
-    return error
+        found = read_batches(self, command)
+        self._can_batch = found is not None
+        return found
 
 
 def kernel_name(name: str) -> bytes:
