@@ -17,8 +17,8 @@ import tracebee
 from tracebee.errors import SymbolError, UnsupportedError, UsageError
 from tracebee.kernel.fd import Fd
 from tracebee.kernel.perf import PERF_TYPE_SOFTWARE, SOFTWARE_EVENTS, PerfEvent
-from tracebee.kernel.program import query
-from tracebee.uapi import BPF_FLOW_DISSECTOR
+from tracebee.kernel.program import enable_stats, query
+from tracebee.uapi import BPF_FLOW_DISSECTOR, BPF_PROG_TYPE_TRACEPOINT
 
 pytestmark = [pytest.mark.needs("bpf", "clang")]
 
@@ -226,6 +226,19 @@ def test_sections_without_a_place_are_given_one(load: Load) -> None:
             os.getpgid(0)
         assert hits(obj, name) >= 1
         assert obj.variables["cookie"] == 77
+
+
+# An event that is a raw tracepoint too, and one that is none.
+@pytest.mark.parametrize("where", ["sched/sched_process_exec", "syscalls/sys_enter_execve"])
+def test_tracepoints_have_their_records(load: Load, compiled: Callable[[str], str], where: str) -> None:
+    obj = load("event")
+    with obj.programs["event"].attach(where):
+        subprocess.run(["true"], check=True)
+    assert hits(obj, "event") >= 1
+    with tracebee.BPF(src_file=compiled("targets")) as bpf, enable_stats():
+        with bpf.attach_tracepoint(tp=where.replace("/", ":"), fn_name="event"):
+            subprocess.run(["true"], check=True)
+        assert bpf.load_func("event", BPF_PROG_TYPE_TRACEPOINT).info().run_cnt >= 1
 
 
 def test_one_process_only(load: Load) -> None:

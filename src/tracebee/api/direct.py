@@ -19,7 +19,7 @@ from tracebee.kernel.perf import PerfEvent
 from tracebee.lang.ast import AttachPoint
 from tracebee.lang.script import Target
 from tracebee.obj.model import Function, LineInfo, MapDef, Object, ProgramDef, Reloc
-from tracebee.probes.kinds import module_of
+from tracebee.probes.kinds import OF_OBJECTS, module_of
 from tracebee.probes.machine import Machine
 from tracebee.probes.session import Session, close_all
 from tracebee.typed import NamedTuple
@@ -290,7 +290,7 @@ class BPF:
         links: list[Any] = []
         names: list[str] = []
         try:
-            for group in module.expand(point, machine, frozenset()):
+            for group in module.expand(point, machine, OF_OBJECTS):
                 targets = [Target(name, 0, spec) for name, spec in group.wanted]
                 names += [t.probe for t in targets]
                 tied = getattr(module, "LOADS_PER_TARGET", False)

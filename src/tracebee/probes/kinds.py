@@ -57,6 +57,10 @@ def kind_of(name: str) -> Kind:
     return kind
 
 
+# What programs of object files use, as far as their probes are told: the context, in the form of its kind.
+OF_OBJECTS = frozenset(("ctx",))
+
+
 def module_of(name: str) -> Any:
     """The module that knows the kind spelled ``name``, imported now."""
     import importlib

@@ -9,7 +9,7 @@ from tracebee.errors import UnsupportedError, UsageError
 from tracebee.kernel.link import Link
 from tracebee.lang.ast import AttachPoint
 from tracebee.lang.script import Target
-from tracebee.probes.kinds import module_of
+from tracebee.probes.kinds import OF_OBJECTS, module_of
 from tracebee.probes.machine import Machine, kernel_has
 from tracebee.probes.session import Session, close_all
 from tracebee.typed import NamedTuple
@@ -137,7 +137,7 @@ def _probe(
         session.attach_type = wish.definition.expected_attach_type
         made: list[Any] = []
         try:
-            for group in module.expand(point, machine, frozenset()):
+            for group in module.expand(point, machine, OF_OBJECTS):
                 targets = [Target(name, wish.cookie, spec) for name, spec in group.wanted]
                 made += module.attach(wish.program, targets, session) if make is None else make(wish, targets)
         except BaseException:
