@@ -1,9 +1,14 @@
-"""Imports go one way: a package imports only itself and the packages before it in LAYERS."""
+"""Imports go one way: a package imports only itself and the packages before it in LAYERS. And modules that
+documents name are there.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
+
+import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tracebee"
 LAYERS = [
@@ -55,3 +60,12 @@ def test_imports_go_down_the_layers() -> None:
         above = set(LAYERS[LAYERS.index(layer) + 1 :])
         bad += [f"{'/'.join(parts)} imports tracebee.{name}" for name in _imports(path) & above]
     assert not bad, "\n".join(sorted(bad))
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_modules_that_documents_name_are_there(document: str) -> None:
+    root = SOURCE.parents[1]
+    named = set(re.findall(r"`([\w/]+\.py)`", (root / document).read_text()))
+    there = {f"/{path.relative_to(root)}" for top in ("src", "tests") for path in (root / top).rglob("*.py")}
+    assert named
+    assert {name for name in named if not any(path.endswith(f"/{name}") for path in there)} == set()
