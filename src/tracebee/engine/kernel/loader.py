@@ -355,8 +355,9 @@ class _Loader:
             return (self.symbols.call(insn, reloc, kernel_fds),)
         return (self.symbols.variable(insn, reloc),)
 
-    def _load(self, prepared: _Prepared) -> Program:
-        program, image, insns = prepared.program, prepared.image, prepared.insns
+    def _code(self, prepared: _Prepared) -> bytes:
+        """The instructions, with the maps that they refer to."""
+        insns = prepared.insns
         for reloc in prepared.relocs:
             (insn,) = insns[reloc.at]
             if self._is_left_out(reloc.symbol):
@@ -369,6 +370,10 @@ class _Loader:
                 insns[reloc.at] = (insn._replace(src=BPF_PSEUDO_MAP_FD, imm=fd),)
             else:
                 insns[reloc.at] = (insn._replace(src=BPF_PSEUDO_MAP_VALUE, imm=fd | reloc.addend << 32),)
+        return encode([insn for group in insns for insn in group])
+
+    def _load(self, prepared: _Prepared) -> Program:
+        program, image, code = prepared.program, prepared.image, self._code(prepared)
         attach_type = program.expected_attach_type
         if program.type == uapi.BPF_PROG_TYPE_STRUCT_OPS:
             btf_fd = 0
@@ -378,7 +383,7 @@ class _Loader:
         types = None if "func" in self._lacking else self.loaded.btf
         try:
             return Program.load(
-                encode([insn for group in insns for insn in group]),
+                code,
                 program.type,
                 name=program.name,
                 license_name=self.obj.license,
@@ -396,7 +401,7 @@ class _Loader:
         except VerifierError as error:
             from tracebee.engine.kernel.poison import explain_poison  # only on the way to an error
 
-            raise explain_poison(error, program.name, prepared.image, lambda: self.core) from error
+            raise explain_poison(error, program.name, image, lambda: self.core) from error
 
     def _place(self, program: ProgramDef) -> Place:
         """What a struct_ops program is for."""
