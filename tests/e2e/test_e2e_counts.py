@@ -283,3 +283,33 @@ def test_without_a_feature(trace: Trace, workload: str, options: tuple[str, ...]
     assert done.returncode == 0, done.stderr
     (links,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert [link["type"] for link in links if workload in (link.get("path"), link.get("file"))] == [type_]
+
+
+@pytest.mark.parametrize(
+    ("options", "helpers"),
+    [
+        ((), []),
+        (("-k",), ["map_update_elem", "map_delete_elem"]),
+        (("-kk",), ["map_update_elem", "map_delete_elem", "probe_read_kernel"]),
+        (("-k", "-k"), ["map_update_elem", "map_delete_elem", "probe_read_kernel"]),
+    ],
+)
+def test_failed_helper_calls_are_told(trace: Trace, options: tuple[str, ...], helpers: list[str]) -> None:
+    script = (
+        "config = { max_map_keys = 1 } BEGIN { @x[1] = 1; @x[2] = 1;\n"
+        "delete(@x, 3);\n$x = *(uint64 *)16; exit() }"
+    )
+    done = trace(*options, "-f", "json", "-e", script)
+    assert done.returncode == 0, done.stderr
+    told = [r for r in map(json.loads, done.stdout.splitlines()) if r["type"] == "helper_error"]
+    assert [r["helper"] for r in told] == helpers
+    assert [r["line"] for r in told] == [1, 2, 3][: len(helpers)]
+    assert all(r["retcode"] < 0 and r["msg"] == os.strerror(-r["retcode"]) for r in told)
+
+
+def test_failed_helper_calls_show_the_script(trace: Trace) -> None:
+    done = trace("-kk", "-e", "BEGIN { @ = *(uint64 *)16; exit() }")
+    warning, line, caret = done.stderr.splitlines()
+    assert re.fullmatch(r"stdin:1:13: WARNING: Failed to probe_read_kernel: .* \(-\d+\)", warning)
+    assert line == "    1 | BEGIN { @ = *(uint64 *)16; exit() }"
+    assert caret.index("^") == line.index("*(uint64")

@@ -196,13 +196,31 @@ def test_cat_of_a_missing_file_says_so() -> None:
     assert b"'/nonexistent': No such file" in run.err.getvalue()
 
 
-def test_errorf_and_runtime_errors_name_their_place() -> None:
+def test_errorf_and_helper_errors_name_their_place() -> None:
+    number = tuple_of([types.INT64])
     run = Run(
-        Action("errorf", tuple_of([types.INT64]), "bad %d\n", line=3, column=7),
-        Action("runtime_error", NOTHING, "map full", line=1, column=2),
+        Action("errorf", number, "bad %d\n", line=3, column=7),
+        Action("helper_error", number, "map_update_elem", line=1, column=2),
     )
-    assert run(record(0, struct.pack("=q", 5)), record(1)) == ""
-    assert run.err.getvalue() == b"t.bt:3:7: ERROR: bad 5\nt.bt:1:2: WARNING: map full\n"
+    assert run(record(0, struct.pack("=q", 5)), record(1, struct.pack("=q", -7))) == ""
+    assert run.err.getvalue() == (
+        b"t.bt:3:7: ERROR: bad 5\nt.bt:1:2: WARNING: Failed to map_update_elem: Argument list too long (-7)\n"
+    )
+
+
+def test_helper_errors_in_json() -> None:
+    run = Run(
+        Action("helper_error", tuple_of([types.INT64]), "get_stack", line=1, column=2),
+        as_json=True,
+    )
+    assert json.loads(run(record(0, struct.pack("=q", -14)))) == {
+        "type": "helper_error",
+        "msg": "Bad address",
+        "helper": "get_stack",
+        "retcode": -14,
+        "line": 1,
+        "col": 2,
+    }
 
 
 @pytest.mark.parametrize(

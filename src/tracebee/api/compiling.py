@@ -33,6 +33,7 @@ def compile_text(
     parameters: Sequence[str] = (),
     named: Mapping[str, str] | None = None,
     unsafe: bool = False,
+    runtime_checks: int = 0,
     lasting: bool = False,
     portable: bool = False,
     user: bool = False,
@@ -49,6 +50,7 @@ def compile_text(
 
     :param pid: the process it is to trace (``-p``).
     :param command_pid, command_path: the held process of ``-c`` and its program.
+    :param runtime_checks: 1 to have failed helper calls reported (``-k``), 2 for reads of memory too (``-kk``).
     :param portable: for ``tracebee build``: what is of this machine alone stays out of the code.
     :param lasting: it is to run without a process behind it (``--pin``).
     :param user: for the user engine: only what needs no privilege is looked at.
@@ -98,6 +100,7 @@ def compile_text(
             parameters=parameters,
             named=named,
             unsafe=unsafe,
+            runtime_checks=runtime_checks,
             lasting=lasting,
             portable=portable,
             cpid=command_pid,

@@ -34,10 +34,8 @@ OPTIONS = (
     Option(("-B",), "buffering", "MODE", "output buffering: line, full or none"),
     Option(("-v", "--verbose"), "verbose", "", "say more: the verifier's logs, listed probes' arguments"),
     Option(("-q", "--quiet"), "quiet", "", "print nothing but the script's own output"),
-    Option(("-k",), "runtime_checks", "", "report failed helper calls", repeats=True),
-    Option(
-        ("-kk",), "runtime_checks", "", "report failed helper calls, probe reads among them", repeats=True
-    ),
+    Option(("-k",), "checks", "", "report failed helper calls", repeats=True),
+    Option(("-kk",), "all_checks", "", "report failed helper calls, reads of memory among them"),
     Option(("-d", "--debug"), "dump", "STAGE", "print a stage and stop: ast, types, ir, asm"),
     Option(("--engine",), "engine", "ENGINE", "where programs run: auto, kernel or user"),
     Option(("--pin",), "pin", "NAME", "leave the script running in the kernel; see tracebee attach"),

@@ -206,6 +206,7 @@ def compile_source(arguments: Arguments, source: Source, **more: Any) -> Script:
         parameters=arguments.parameters,
         named=arguments.named,
         unsafe=arguments.flag("unsafe"),
+        runtime_checks=2 if arguments.flag("all_checks") else min(2, len(arguments.many("checks"))),
         warn=None if arguments.flag("no_warnings") else warn,
         headers=arguments.many("include"),
         header_directories=arguments.many("include_dir"),

@@ -66,7 +66,7 @@ class Gen:
         self.analyser = analyser
         self.group = group
         self.function = function
-        self.b = Builder(function)
+        self.b = self._builder(function)
         self.parent = parent
         self.ctx: Value = self.b.param(0)
         self.frame: Value | None = None
@@ -79,6 +79,14 @@ class Gen:
         self.pairs: dict[int, tuple[Place, Place, Value | None]] = {}
         self.loops: list[tuple[Block, Block]] = []  # where continue and break go
         self.iterators: list[Value] = []  # open number iterators, to be closed before leaving
+
+    def _builder(self, function: Function) -> Builder:
+        level = self.analyser.options.runtime_checks
+        if not level:
+            return Builder(function)
+        from tracebee.lang.runtime_checks import CheckedBuilder
+
+        return CheckedBuilder(function, self, level)
 
     # The three ways to get at an expression.
 

@@ -26,6 +26,7 @@ class Options:
     :param parameters: the positional parameters, ``$1`` first.
     :param named: named parameters for ``getopt``, as text (``"true"`` for one without a value).
     :param unsafe: whether ``--unsafe`` allows functions that change things.
+    :param runtime_checks: 1 to have failed helper calls reported, 2 for reads of memory too.
     :param lasting: it is to run without a process behind it (``--pin``): exit() stops its programs by
         itself, and time() is the time of the event, not of whoever reads it later.
     :param cpid: process id of the ``-c`` command, None without one.
@@ -48,6 +49,7 @@ class Options:
         parameters: Sequence[str] = (),
         named: Mapping[str, str] | None = None,
         unsafe: bool = False,
+        runtime_checks: int = 0,
         lasting: bool = False,
         portable: bool = False,
         cpid: int | None = None,
@@ -64,6 +66,7 @@ class Options:
         self.parameters = tuple(parameters)
         self.named = dict(named or {})
         self.unsafe = unsafe
+        self.runtime_checks = runtime_checks
         self.lasting = lasting
         self.portable = portable
         self.cpid = cpid

@@ -70,7 +70,8 @@ class Action(NamedTuple):
     time            ``format`` for strftime(3), of user space's clock; or of the payload's one field,
                     nanoseconds of CLOCK_BOOTTIME
     cgroup_path     never an action: a type; likewise strftime, ksym, usym
-    runtime_error   ``format`` is the message: a warning about this place of the script
+    helper_error    ``format`` is a helper's name: its call at this place failed, with the error number
+                    that is the payload's one field, negative
     ==============  ========================================================================
     """
 

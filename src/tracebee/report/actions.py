@@ -4,12 +4,14 @@ script, and returns the function that is called with each of its records.
 
 from __future__ import annotations
 
+import os
 import struct
 from time import time_ns as now
 
 from tracebee.report import fields
 from tracebee.report.names import strftime
 from tracebee.report.values import Style, quote
+from tracebee.source import Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,19 +67,29 @@ def to_stderr(reporter: Reporter, action: Action) -> Handler:
     return write
 
 
-def runtime_error(reporter: Reporter, action: Action) -> Handler:
-    """A warning about a place of the script."""
+def helper_error(reporter: Reporter, action: Action) -> Handler:
+    """A helper call that failed: what, why, and where in the script (``-k``)."""
+    helper = action.format
 
-    def write(_record: bytes | memoryview) -> bytes:
+    def write(record: bytes | memoryview) -> bytes:
+        (code,) = struct.unpack_from("=q", record, HEADER)
+        reason = os.strerror(-code)
         if reporter.json:
             place = f'"line": {action.line}, "col": {action.column}'
-            return encode(f'{{"type": "runtime_error", "msg": {quote(action.format)}, {place}}}\n')
+            what = f'"msg": {quote(reason)}, "helper": {quote(helper)}, "retcode": {code}'
+            return encode(f'{{"type": "helper_error", {what}, {place}}}\n')
         reporter.flush()
-        reporter.err.write(encode(f"{_place(reporter, action)}WARNING: {action.format}\n"))
+        text = f"{_place(reporter, action)}WARNING: Failed to {helper}: {reason} ({code})\n"
+        reporter.err.write(encode(text + _excerpt(reporter, action)))
         reporter.err.flush()
         return b""
 
     return write
+
+
+def _excerpt(reporter: Reporter, action: Action) -> str:
+    text = reporter.script.source.excerpt(Span(action.line, action.column, action.line, action.column + 1))
+    return f"{text}\n" if reporter.script.source.text else ""
 
 
 def _place(reporter: Reporter, action: Action) -> str:
@@ -220,5 +232,5 @@ ACTIONS: dict[str, Callable[[Reporter, Action], Handler]] = {
     "time": print_time,
     "cat": cat,
     "system": system,
-    "runtime_error": runtime_error,
+    "helper_error": helper_error,
 }
