@@ -50,7 +50,7 @@ def compile_text(
 
     :param pid: the process it is to trace (``-p``).
     :param command_pid, command_path: the held process of ``-c`` and its program.
-    :param runtime_checks: 1 to have failed helper calls reported (``-k``), 2 for reads of memory too (``-kk``).
+    :param runtime_checks: 1 to have failed helper calls reported (``-k``), 2 for reads too (``-kk``).
     :param portable: for ``tracebee build``: what is of this machine alone stays out of the code.
     :param lasting: it is to run without a process behind it (``--pin``).
     :param user: for the user engine: only what needs no privilege is looked at.
