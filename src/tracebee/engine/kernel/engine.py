@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
-from tracebee.engine.kernel.maps import KernelMap
-from tracebee.engine.maps import StackMaps, lost_events
+from tracebee.engine.maps import StackMaps, TableReader, lost_events
 from tracebee.errors import TracebeeError, VerifierError
 from tracebee.kernel.ringbuf import RingBuffer, default_size
 from tracebee.lang.script import EVENTS, LOST
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from tracebee.kernel.map import Map
     from tracebee.kernel.program import Program
     from tracebee.lang.script import Attachment, Script, Target
     from tracebee.obj.model import Object
@@ -35,6 +35,25 @@ class _Unit(NamedTuple):
     attach_type: int
     targets: Sequence[Target]
     span: Span
+
+
+class KernelMap(TableReader):
+    """One map; see ``engine.api.MapReader``."""
+
+    __slots__ = ("map",)
+
+    def __init__(self, kernel_map: Map) -> None:
+        super().__init__(kernel_map)
+        self.map = kernel_map
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Overwrite bytes of a data-section map's value."""
+        # An update of the whole value would undo what programs write meanwhile.
+        memory = self.map.map_memory()
+        try:
+            memory[offset : offset + len(data)] = data
+        finally:
+            memory.close()
 
 
 class KernelEngine:

@@ -11,13 +11,13 @@ import sys
 
 from tracebee import uapi
 from tracebee.engine.kernel.debug_info import function_rows, line_rows
-from tracebee.errors import DecodeError, KernelError, SymbolError, UnsupportedError, VerifierError
+from tracebee.engine.kernel.maps import ObjectMaps
+from tracebee.errors import DecodeError, KernelError, UnsupportedError, VerifierError
 from tracebee.isa.codec import encode
 from tracebee.isa.insn import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
-from tracebee.kernel.map import Map, entries_here
 from tracebee.kernel.program import Program
 from tracebee.obj.image import build_image
-from tracebee.obj.model import ARENA_DATA, RelocKind
+from tracebee.obj.model import RelocKind
 from tracebee.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -33,23 +33,13 @@ if TYPE_CHECKING:
     from tracebee.engine.kernel.usdt import SpecTable
     from tracebee.isa.insn import Insn
     from tracebee.kernel.btf import Btf as KernelBtf
+    from tracebee.kernel.map import Map
     from tracebee.obj.image import Image
-    from tracebee.obj.model import MapDef, Object, ProgramDef, Reloc
+    from tracebee.obj.model import Object, ProgramDef, Reloc
 
-
-# Map types whose keys and values are descriptors or the kernel's own: it refuses types for them.
-_UNTYPED = frozenset(
-    uapi.MAP_TYPES[name]
-    for name in (
-        *("perf_event_array", "cgroup_array", "stack_trace", "array_of_maps", "hash_of_maps", "devmap"),
-        *("devmap_hash", "cpumap", "xskmap", "sockmap", "sockhash", "queue", "stack", "arena"),
-    )
-)
 
 # Program types that are loaded for a kernel type or function, or another program's function.
 _WITH_TARGET = frozenset((uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_PROG_TYPE_LSM, uapi.BPF_PROG_TYPE_EXT))
-
-_ENOTSUPP = 524  # the kernel's own number
 
 
 class LoadedObject:
@@ -151,13 +141,11 @@ class _Loader:
         targets: Mapping[str, Program],
     ) -> None:
         self.loaded, self.obj = loaded, loaded.object
-        self.target, self.reuse, self.log_level = target, reuse, log_level
-        self.pin_root, self.attach_fd, self.targets = pin_root, attach_fd, targets
+        self.maps = ObjectMaps(loaded, reuse, pin_root)
+        self.target, self.log_level, self.attach_fd, self.targets = target, log_level, attach_fd, targets
         self._symbols: KernelSymbols | None = None
         self._core: Core | None = None
-        self._kconfig = b""  # the values of .kconfig, the object's own when there are none
         self._places: dict[str, Place] = {}  # of struct_ops programs
-        self.inside: dict[str, str] = {}  # data sections that are parts of another map
         self._lacking: frozenset[str] = frozenset()  # what of the object's types the kernel cannot have
 
     @property
@@ -193,8 +181,7 @@ class _Loader:
         members = {program for ops in obj.struct_ops for _, program in ops.members}
         chosen = [p for p in obj.programs if (wanted(p) if wanted else p.autoload or p.name in members)]
         _check_types(chosen)
-        if obj.externs:
-            self._resolve_externs()
+        kconfig = self._resolve_externs() if obj.externs else b""
         if obj.struct_ops:
             from tracebee.engine.kernel.struct_ops import program_places
 
@@ -202,12 +189,12 @@ class _Loader:
         prepared = [self._prepare(program) for program in chosen]
         if obj.btf:
             self._load_types()
-        self._create_maps()
+        self.maps.create(kconfig, self._lacking)
         with_values = [m for m in obj.maps if m.values]
         if with_values:
             from tracebee.engine.kernel.map_values import put_maps
 
-            put_maps(with_values, self._find_map)
+            put_maps(with_values, self.maps.find)
         if obj.struct_ops:
             from tracebee.engine.kernel.struct_ops import create_maps
 
@@ -217,18 +204,21 @@ class _Loader:
         if with_values:
             from tracebee.engine.kernel.map_values import put_programs
 
-            put_programs(with_values, self._find_map, loaded.programs)
+            put_programs(with_values, self.maps.find, loaded.programs)
 
-    def _resolve_externs(self) -> None:
+    def _resolve_externs(self) -> bytes:
+        """See that this kernel has all that the object expects; the values of ``.kconfig``."""
         from tracebee.obj.externs import check_linked
 
         check_linked(self.obj)
+        values = b""
         settings = next((m for m in self.obj.maps if m.name == ".kconfig"), None)
-        if settings is not None and settings.name not in self.reuse:
+        if settings is not None and settings.name not in self.maps.reuse:
             from tracebee.engine.kernel.kconfig import kconfig_values
 
-            self._kconfig = kconfig_values(self.obj, settings.value_size)
+            values = kconfig_values(self.obj, settings.value_size)
         self.symbols.check()
+        return values
 
     def _load_types(self) -> None:
         from tracebee.kernel.btf import Btf
@@ -244,87 +234,6 @@ class _Loader:
             loaded.btf, self._lacking = load_reduced(data, refusal, needed=bool(obj.struct_ops))
             if loaded.btf is None:
                 loaded.warnings.append(f"{obj.name} is loaded without its types: {refusal.message}")
-
-    # Maps.
-
-    def _create_maps(self) -> None:
-        """All but those of struct_ops variables, which are of the kernel's types."""
-        obj, loaded = self.obj, self.loaded
-        in_arena = [m for m in obj.maps if m.name == ARENA_DATA]
-        for section in in_arena:
-            from tracebee.engine.kernel.arena import arena_of
-
-            self.inside[section.name] = arena_of(obj, section).name
-        others = self.reuse.keys() | {ops.map for ops in obj.struct_ops} | self.inside.keys()
-        for definition in obj.maps:
-            if definition.name not in others:
-                loaded.maps[definition.name] = self._map(definition)
-        for section in in_arena:
-            from tracebee.engine.kernel.arena import place_variables
-
-            place_variables(loaded, section)
-
-    def _map(self, definition: MapDef) -> Map:
-        definition = definition._replace(max_entries=entries_here(definition))
-        if definition.pinning is not None:
-            from tracebee.engine.kernel.pinning import reuse_or_pin
-
-            return reuse_or_pin(self.pin_root, definition, self._create, self.loaded.pins)
-        created = self._create(definition)
-        if definition.contents is not None:
-            try:
-                self._fill(created, definition)
-            except BaseException:
-                created.close()
-                raise
-        if definition.type == uapi.BPF_MAP_TYPE_ARENA and not definition.extra:
-            # Programs are loaded only for an arena whose address in user space is known.
-            self.loaded.memory[definition.name] = created.map_memory()
-        return created
-
-    def _create(self, definition: MapDef) -> Map:
-        named = definition
-        if definition.name.startswith(".") and "." not in definition.name[1:]:
-            # Data sections carry the object's name before their own, as far as the kernel's 15 bytes go;
-            # those with names of their own (.rodata.tables) do not.
-            room = max(0, uapi.BPF_OBJ_NAME_LEN - 1 - len(definition.name))
-            named = definition._replace(name=self.obj.name[: min(room, 8)] + definition.name)
-        typed = definition.type not in _UNTYPED and (definition.key_type_id or definition.value_type_id)
-        if "datasec" in self._lacking and not definition.key_type_id:
-            typed = False
-        types = self.loaded.btf if typed else None
-        if definition.inner is None:
-            return _created(named, types, None)
-        with self._create(definition.inner) as inner:
-            return _created(named, types, inner)
-
-    def _fill(self, created: Map, definition: MapDef) -> None:
-        contents = self._kconfig if definition.name == ".kconfig" else definition.contents
-        assert contents is not None
-        if any(contents):
-            created.update(b"\0\0\0\0", contents)
-        if definition.frozen:
-            created.freeze()
-        if definition.flags & uapi.BPF_F_MMAPABLE:
-            try:
-                memory = created.map_memory(writable=not definition.frozen)
-            except OSError as error:
-                # A section with spin locks, lists or kernel pointers in it is for programs only.
-                if error.errno != _ENOTSUPP:
-                    raise
-            else:
-                self.loaded.memory[definition.name] = memory
-
-    def _is_left_out(self, name: str) -> bool:
-        """Whether a map was taken out of the object: a program may name it where the kernel never comes."""
-        return name not in self.reuse and all(definition.name != name for definition in self.obj.maps)
-
-    def _find_map(self, name: str) -> Map:
-        name = self.inside.get(name, name)
-        found = self.reuse.get(name) or self.loaded.maps.get(name)
-        if found is None:
-            raise SymbolError(f"the object has no map '{name}'", sorted(self.loaded.maps))
-        return found
 
     # Programs.
 
@@ -360,12 +269,12 @@ class _Loader:
         insns = prepared.insns
         for reloc in prepared.relocs:
             (insn,) = insns[reloc.at]
-            if self._is_left_out(reloc.symbol):
+            if self.maps.is_left_out(reloc.symbol):
                 from tracebee.btf.core_patch import POISON
 
                 insns[reloc.at] = (POISON,) * insn.slots
                 continue
-            fd = self._find_map(reloc.symbol).fd
+            fd = self.maps.find(reloc.symbol).fd
             if reloc.kind == RelocKind.MAP:
                 insns[reloc.at] = (insn._replace(src=BPF_PSEUDO_MAP_FD, imm=fd),)
             else:
@@ -423,16 +332,6 @@ class _Loader:
             program_fd = self.attach_fd if traced is None else traced.fd
             return function_of_program(program, program_fd), program_fd
         return self.symbols.attach_target(program)
-
-
-def _created(definition: MapDef, types: KernelBtf | None, inner: Map | None) -> Map:
-    """A map with the types of its keys and values, or without where the kernel does not take them."""
-    if types is not None:
-        try:
-            return Map.create(definition, btf=types, inner=inner)
-        except KernelError:
-            pass  # if it was not for the types, the error is the same without them
-    return Map.create(definition, inner=inner)
 
 
 def _check_types(programs: list[ProgramDef]) -> None:

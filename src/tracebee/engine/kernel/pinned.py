@@ -10,8 +10,7 @@ import sys
 import time
 
 from tracebee import uapi
-from tracebee.engine.kernel.engine import KernelEngine
-from tracebee.engine.kernel.maps import KernelMap
+from tracebee.engine.kernel.engine import KernelEngine, KernelMap
 from tracebee.engine.kernel.pinned_directory import FIRST, directory, empty, lock, make, read, remove, write
 from tracebee.engine.maps import StackMaps, lost_events
 from tracebee.errors import DecodeError
