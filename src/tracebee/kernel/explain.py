@@ -113,10 +113,7 @@ MEANINGS: dict[tuple[str, int], str] = {
     ("BPF_TOKEN_CREATE", errno.EINVAL): "the descriptor is not the root of a bpffs that delegates anything",
     ("BPF_TOKEN_CREATE", errno.EOPNOTSUPP): "tokens are for user namespaces other than the first",
     ("BPF_TOKEN_CREATE", errno.ENOENT): "the bpffs delegates nothing|mount it with delegate_cmds and friends",
-    ("perf_event_open", errno.ENOENT): (
-        "this machine has no such event"
-        "|virtual machines often have no hardware events: use software:cpu-clock"
-    ),
+    ("perf_event_open", errno.ENOENT): "this machine has no such event, or nothing is at the address",
     ("perf_event_open", errno.EOPNOTSUPP): "the hardware does not support this event or its options",
     ("perf_event_open", errno.ENODEV): "the hardware does not support this event",
     ("perf_event_open", errno.EINVAL): "the kernel refuses this combination of event options",
