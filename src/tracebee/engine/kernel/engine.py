@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 from tracebee.engine.kernel.debug_info import with_debug_info
 from tracebee.engine.kernel.loader import LoadedObject, load_object
 from tracebee.engine.maps import StackMaps, TableReader, lost_events
-from tracebee.errors import TracebeeError, VerifierError
+from tracebee.errors import KernelError, TracebeeError, VerifierError
+from tracebee.kernel.map import Map
 from tracebee.kernel.ringbuf import RingBuffer, default_size
-from tracebee.lang.script import EVENTS, LOST
+from tracebee.lang.script import EVENTS, LOST, STACKS_MORE
 from tracebee.probes.kinds import module_of
 from tracebee.probes.session import Session, close_all, leave_all
 from tracebee.source import NO_SOURCE, NOWHERE
@@ -18,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from tracebee.kernel.map import Map
     from tracebee.kernel.program import Program
     from tracebee.lang.script import Attachment, Script, Target
-    from tracebee.obj.model import Object
+    from tracebee.obj.model import MapDef, Object
     from tracebee.source import Span
 
 _RUN_HERE = frozenset(("begin", "end"))
+_LONGEST_OLD_KEY = 512  # bytes of a hash map's key
 
 
 class _Unit(NamedTuple):
@@ -181,11 +184,23 @@ class KernelEngine:
 
 
 def sized(obj: Object) -> Object:
-    """A script's object with a size for its ring buffer, where the script says none."""
-    maps = tuple(
-        m if m.name != EVENTS or m.max_entries else m._replace(max_entries=default_size()) for m in obj.maps
-    )
-    return obj._replace(maps=maps)
+    """A script's object with sizes that this kernel takes, for its ring buffer and for the stacks it keeps."""
+    return obj._replace(maps=tuple(_fitting(m) for m in obj.maps))
+
+
+def _fitting(definition: MapDef) -> MapDef:
+    if definition.name == EVENTS and not definition.max_entries:
+        return definition._replace(max_entries=default_size())
+    if definition.name == STACKS_MORE:
+        try:
+            Map.create(definition._replace(max_entries=1)).close()
+        except KernelError as error:
+            # Older kernels take no key that would not fit a program's stack. Two stacks whose hashes
+            # collide are told apart by their first 64 frames then.
+            if error.errno == errno.E2BIG:
+                return definition._replace(key_size=_LONGEST_OLD_KEY)
+            raise
+    return definition
 
 
 def one_program_per_target(script: Script) -> Script:
