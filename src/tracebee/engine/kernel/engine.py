@@ -184,7 +184,7 @@ class KernelEngine:
 
 
 def sized(obj: Object) -> Object:
-    """A script's object with sizes that this kernel takes, for its ring buffer and for the stacks it keeps."""
+    """A script's object with sizes that this kernel takes: its ring buffer, the stacks it keeps."""
     return obj._replace(maps=tuple(_fitting(m) for m in obj.maps))
 
 
