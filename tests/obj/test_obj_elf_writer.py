@@ -229,6 +229,22 @@ def test_built_for_another_kernel_it_runs_on_this_one(tmp_path: Path, series: st
 
 
 @pytest.mark.needs("bpf", "no_kprobe")
+def test_a_field_that_is_gone_is_named_with_its_line(tmp_path: Path) -> None:
+    target = tmp_path / "queue.bpf.o"
+    script = "BEGIN { @ = ((struct cfs_rq *)curtask)->nr_running; exit() }"
+    use_kernel(Btf.from_bytes(vmlinux_btf("6.1"), name="6.1"))
+    try:
+        target.write_bytes(build(script))
+    finally:
+        use_kernel(None)
+    done = subprocess.run([TRACEBEE, "run", str(target)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "needs the field struct cfs_rq.nr_running, which this kernel does not have" in done.stderr
+    assert "    1 | BEGIN { @ = " in done.stderr
+    assert "hint: build the script again, for this kernel" in done.stderr
+
+
+@pytest.mark.needs("bpf", "no_kprobe")
 def test_build_for_the_guest() -> None:
     """Leaves an object for the test below, which runs on the guest's kernel."""
     CROSS.mkdir(parents=True, exist_ok=True)

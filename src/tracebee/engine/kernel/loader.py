@@ -310,7 +310,10 @@ class _Loader:
         except VerifierError as error:
             from tracebee.engine.kernel.poison import explain_poison  # only on the way to an error
 
-            raise explain_poison(error, program.name, image, lambda: self.core) from error
+            of_script = bool(self.obj.metadata)
+            raise explain_poison(
+                error, program.name, image, lambda: self.core, of_script=of_script
+            ) from error
 
     def _place(self, program: ProgramDef) -> Place:
         """What a struct_ops program is for."""

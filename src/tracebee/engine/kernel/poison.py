@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 COMPLAINT = "unknown#195896080"
 
 
-def explain_poison(error: VerifierError, name: str, image: Image, core: Callable[[], Core]) -> VerifierError:
+def explain_poison(
+    error: VerifierError, name: str, image: Image, core: Callable[[], Core], *, of_script: bool = False
+) -> VerifierError:
     """A refusal of a poisoned instruction as what is missing; any other as it is.
 
     :param name: the program's.
     :param core: the object's relocations by the kernel's types, asked for only when one was poisoned.
+    :param of_script: it was built of a script, whose language has no guards.
     """
     if COMPLAINT not in error.log:
         return error
@@ -40,7 +43,8 @@ def explain_poison(error: VerifierError, name: str, image: Image, core: Callable
     if lack is None:
         return error
     message = lack.message if lack.line is None else at_line(lack.line, lack.message)
-    return VerifierError(error.call, error.errno, message, error.log, hint=lack.hint)
+    hint = "build the script again, for this kernel" if of_script else lack.hint
+    return VerifierError(error.call, error.errno, message, error.log, hint=hint)
 
 
 class Lack(NamedTuple):
