@@ -47,6 +47,7 @@ LOGS = [
         "too complex",
     ),
     ("1: (79) r2 = *(u64 *)(r1 +9)\ninvalid bpf_context access off=9 size=8\n", "context has nothing"),
+    ("1: (db) lock *(u64 *)(r1 +0) += r2\nBPF_STX uses reserved fields\nprocessed 0 insns\n", "since 5.12"),
     ("combined stack size of 2 calls is 544. Too large\n", "512 bytes of stack"),
     ("1: (bf) r0 = r5\nR5 !read_ok\n", "never set"),
 ]

@@ -77,6 +77,11 @@ MEANINGS = (
         "bound the loop by a constant",
     ),
     _row(
+        r"BPF_STX uses reserved fields",
+        "an atomic operation that returns the old value, which kernels have since 5.12",
+        "stacks as keys, and the value of ++ and -- on maps, need it: do without them on this kernel",
+    ),
+    _row(
         r"combined stack size|stack depth",
         "the program needs more than the 512 bytes of stack that there are",
         "use fewer or smaller variables in one probe",
