@@ -69,27 +69,23 @@ def to_stderr(reporter: Reporter, action: Action) -> Handler:
 
 def helper_error(reporter: Reporter, action: Action) -> Handler:
     """A helper call that failed: what, why, and where in the script (``-k``)."""
-    helper = action.format
+    helper, place = action.format, _place(reporter, action)
+    source, at = reporter.script.source, Span(action.line, action.column, action.line, action.column + 1)
+    excerpt = f"{source.excerpt(at)}\n" if source.text else ""
 
     def write(record: bytes | memoryview) -> bytes:
         (code,) = struct.unpack_from("=q", record, HEADER)
         reason = os.strerror(-code)
         if reporter.json:
-            place = f'"line": {action.line}, "col": {action.column}'
             what = f'"msg": {quote(reason)}, "helper": {quote(helper)}, "retcode": {code}'
-            return encode(f'{{"type": "helper_error", {what}, {place}}}\n')
+            where = f'"line": {action.line}, "col": {action.column}'
+            return encode(f'{{"type": "helper_error", {what}, {where}}}\n')
         reporter.flush()
-        text = f"{_place(reporter, action)}WARNING: Failed to {helper}: {reason} ({code})\n"
-        reporter.err.write(encode(text + _excerpt(reporter, action)))
+        reporter.err.write(encode(f"{place}WARNING: Failed to {helper}: {reason} ({code})\n{excerpt}"))
         reporter.err.flush()
         return b""
 
     return write
-
-
-def _excerpt(reporter: Reporter, action: Action) -> str:
-    text = reporter.script.source.excerpt(Span(action.line, action.column, action.line, action.column + 1))
-    return f"{text}\n" if reporter.script.source.text else ""
 
 
 def _place(reporter: Reporter, action: Action) -> str:
