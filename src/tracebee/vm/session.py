@@ -121,16 +121,19 @@ class Vm:
         definition = self.definition(name)
         memory = self.memory()
         made = make_context(memory, definition.type, context, packet)
-        machine = Machine(
-            self.programs[definition.name],
+        machine = self._machine(definition.name, memory, checked=checked, limit=limit)
+        machine.start(made.address, packet=packet or b"")
+        return machine, made
+
+    def _machine(self, name: str, memory: Memory, *, checked: bool = True, limit: int) -> Machine:
+        return Machine(
+            self.programs[name],
             helpers=self.helpers.table,
             kfuncs=self.kfuncs,
             memory=memory,
             checked=checked,
             limit=limit,
         )
-        machine.start(made.address, packet=packet or b"")
-        return machine, made
 
     def run(
         self,
@@ -176,13 +179,7 @@ class Vm:
         definition = self.definition(name)
         memory = self.memory()
         made = prepare(memory, definition.type, data, ctx, ctx_out=bool(ctx_out))
-        machine = Machine(
-            self.programs[definition.name],
-            helpers=self.helpers.table,
-            kfuncs=self.kfuncs,
-            memory=memory,
-            limit=limit,
-        )
+        machine = self._machine(definition.name, memory, limit=limit)
 
         def run() -> int:
             machine.start(made.context.address, packet=made.packet)
