@@ -59,6 +59,10 @@ class LoadedObject:
         self.warnings: list[str] = []
         self.pins: list[str] = []  # names in bpffs that loading made, for maps that ask for it
 
+    def definition(self, name: str) -> ProgramDef:
+        """The definition of a program that the object has."""
+        return next(program for program in self.object.programs if program.name == name)
+
     def close(self) -> None:
         """Unmap the data sections and close every descriptor; what is attached or pinned stays."""
         for memory in self.memory.values():

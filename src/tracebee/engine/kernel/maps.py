@@ -22,8 +22,6 @@ _UNTYPED = frozenset(
     )
 )
 
-_ENOTSUPP = 524  # the kernel's own number
-
 
 class ObjectMaps:
     """The maps of an object that is being loaded, which owns them.
@@ -107,8 +105,10 @@ class ObjectMaps:
             try:
                 memory = created.map_memory(writable=not definition.frozen)
             except OSError as error:
+                from tracebee.kernel.explain import ENOTSUPP  # only on the way to an error
+
                 # A section with spin locks, lists or kernel pointers in it is for programs only.
-                if error.errno != _ENOTSUPP:
+                if error.errno != ENOTSUPP:
                     raise
             else:
                 self.loaded.memory[definition.name] = memory

@@ -84,7 +84,7 @@ def attach_section(
         a cgroup or a network device.
     :raises SymbolError, Diagnostic: there is nothing of that name to attach to.
     """
-    definition = next(p for p in loaded.object.programs if p.name == name)
+    definition = loaded.definition(name)
     head, rest = _split(definition.section)
     rest = where or rest
     how = _BY_SECTION.get(head)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tracebee.kernel.map import Map
     from tracebee.kernel.perf import PerfEvent
     from tracebee.kernel.program import Program
-    from tracebee.obj.model import ProgramDef
     from tracebee.probes.session import Attached
 
 # Numbers of linux/netfilter.h.
@@ -57,7 +56,7 @@ def to_cgroup(loaded: LoadedObject, name: str, path: str) -> Link:
     :param path: the group's directory in the cgroup2 file system.
     :raises SymbolError: there is none. KernelError: this program cannot be attached to one.
     """
-    definition = _definition(loaded, name)
+    definition = loaded.definition(name)
     with open_group(path) as group:
         return Link.create(
             loaded.programs[name].fd,
@@ -82,7 +81,7 @@ def to_device(
     :param flags: XDP_FLAGS_SKB_MODE and so on.
     :param before, after: a tcx or netkit program that is attached there; by default it is the last.
     """
-    definition = _definition(loaded, name)
+    definition = loaded.definition(name)
     if definition.type not in _DEVICE_TYPES:
         raise UsageError(f"program '{name}' ({definition.section}) is not for network devices")
     attach_type = definition.expected_attach_type
@@ -112,7 +111,7 @@ def to_netns(loaded: LoadedObject, name: str, path: str) -> Link:
         return Link.create(
             loaded.programs[name].fd,
             namespace.fd,
-            _definition(loaded, name).expected_attach_type,
+            loaded.definition(name).expected_attach_type,
             what=f"program '{name}' to {path}",
         )
 
@@ -143,7 +142,7 @@ def to_netfilter(
 
 def to_map(loaded: LoadedObject, name: str, table: Map) -> Link | MapAttachment:
     """Attach to a map: sk_skb and sk_msg programs to socket maps, iterators to what they walk over."""
-    definition, program = _definition(loaded, name), loaded.programs[name]
+    definition, program = loaded.definition(name), loaded.programs[name]
     if definition.expected_attach_type == uapi.BPF_TRACE_ITER:
         return Link.iterator(program, map_fd=table.fd)
     if not kernel_names("sockmap_link"):  # Linux 6.10
@@ -198,10 +197,6 @@ def to_samples(
         close_all(made)
         raise
     return made
-
-
-def _definition(loaded: LoadedObject, name: str) -> ProgramDef:
-    return next(p for p in loaded.object.programs if p.name == name)
 
 
 def _namespace(path: str) -> Fd:
