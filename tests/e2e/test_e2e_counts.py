@@ -14,6 +14,7 @@ from conftest import maps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Trace, Waiting
 
@@ -278,10 +279,16 @@ def test_iterator_of_one_process(trace: Trace) -> None:
     [((), "uprobe_multi"), (("--no-feature", "kprobe_multi,uprobe_multi"), "perf_event")],
 )
 @pytest.mark.needs("uprobe_multi")
-def test_without_a_feature(trace: Trace, workload: str, options: tuple[str, ...], type_: str) -> None:
+@pytest.mark.parametrize("built", [False, True])
+def test_without_a_feature(
+    trace: Trace, workload: str, options: tuple[str, ...], type_: str, built: bool, tmp_path: Path
+) -> None:
     shown = f"{sys.executable} -m tracebee -j link show"
     script = f'uprobe:{workload}:work {{ @ = count() }} interval:ms:100 {{ system("{shown}"); exit() }}'
-    done = trace("--unsafe", *options, "-e", script)
+    target = str(tmp_path / "script.bpf.o")
+    if built:
+        assert trace("build", "--unsafe", "-e", script, "-o", target).returncode == 0
+    done = trace("run", target, *options) if built else trace("--unsafe", *options, "-e", script)
     assert done.returncode == 0, done.stderr
     (links,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert [link["type"] for link in links if workload in (link.get("path"), link.get("file"))] == [type_]

@@ -14,17 +14,20 @@ from tracebee.lang.types import NONE, Type, TypeField
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any
 
     from tracebee.lang.script import Attachment, Script
 
 
-def for_this_machine(script: Script, *, command_pid: int | None = None, user: bool = False) -> Script:
+def for_this_machine(
+    script: Script, *, command_pid: int | None = None, user: bool = False, without: Collection[str] = ()
+) -> Script:
     """The script with this machine's numbers in its constants, attached in bulk where that can be.
 
     :param command_pid: the process of ``-c``.
     :param user: for the user engine.
+    :param without: kernel features to do without (``--no-feature``), by their names in ``probes.machine``.
     :raises SymbolError: it names something that is not here.
     :raises UnsupportedError: it reads something that lies elsewhere here, and has not been told where.
     """
@@ -34,7 +37,7 @@ def for_this_machine(script: Script, *, command_pid: int | None = None, user: bo
     )
     for attachment in script.attachments:
         script = _attached_here(script, attachment, user=user)
-    bulk = _attach_types(script)
+    bulk = _attach_types(script, without)
     programs = tuple(
         p._replace(expected_attach_type=bulk[p.name]) if bulk.get(p.name) else p
         for p in script.object.programs
@@ -97,12 +100,12 @@ def _constants(contents: bytes, script: Script, command_pid: int | None) -> byte
     return bytes(filled)
 
 
-def _attach_types(script: Script) -> dict[str, int]:
+def _attach_types(script: Script, without: Collection[str]) -> dict[str, int]:
     """By program: what this kernel attaches many targets at once with; 0 for one by one."""
     from tracebee.probes.bulk import attach_type
     from tracebee.probes.machine import Machine
 
-    machine = Machine()
+    machine = Machine(without=without)
     return {a.program: attach_type(a.kind, [t.spec for t in a.targets], machine) for a in script.attachments}
 
 

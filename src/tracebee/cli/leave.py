@@ -15,7 +15,13 @@ _OF_READERS = {"format": "-f", "output": "-o", "buffering": "-B", "dry_run": "--
 
 def leave(arguments: Arguments) -> int:
     """Compile, load, attach and pin the script that the arguments name; say how to get at it."""
-    from tracebee.cli.trace import built_script, compile_source, process_id, read_source
+    from tracebee.cli.trace import (
+        built_script,
+        compile_source,
+        features_to_do_without,
+        process_id,
+        read_source,
+    )
     from tracebee.engine.kernel.pinned import LastingEngine
     from tracebee.engine.run import is_once
 
@@ -37,7 +43,7 @@ def leave(arguments: Arguments) -> int:
     else:
         from tracebee.api.built import for_this_machine
 
-        script = for_this_machine(script)
+        script = for_this_machine(script, without=features_to_do_without(arguments))
     if is_once(script):
         raise UsageError("the script ends by itself: there is nothing to leave running")
     engine = LastingEngine(pid=pid)

@@ -130,6 +130,7 @@ class _Tracing:
                 self.built,
                 command_pid=None if command is None else command.pid,
                 user=self.engine == "user",
+                without=features_to_do_without(self.arguments),
             )
         return compile_source(
             self.arguments,
@@ -210,12 +211,12 @@ def compile_source(arguments: Arguments, source: Source, **more: Any) -> Script:
         warn=None if arguments.flag("no_warnings") else warn,
         headers=arguments.many("include"),
         header_directories=arguments.many("include_dir"),
-        without=_features_to_do_without(arguments),
+        without=features_to_do_without(arguments),
         **more,
     )
 
 
-def _features_to_do_without(arguments: Arguments) -> list[str]:
+def features_to_do_without(arguments: Arguments) -> list[str]:
     """The names of ``--no-feature``, each option with one or several.
 
     :raises UsageError: there is no such feature.
